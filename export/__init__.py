@@ -1,0 +1,1 @@
+"""Trained checkpoint -> ONNX bundle, proved equal to torch."""

@@ -1,0 +1,1 @@
+"""Networks, data, training and evaluation (torch): what the paper describes."""

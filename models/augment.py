@@ -1,0 +1,83 @@
+"""Variants of training crops: the same geometry for input and truth, a warp and a tone for the input only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Amounts are those of issue 2's recipe; angles in degrees, `warp` in pixels of a 64 px crop."""
+
+    rotation: float = 10.0
+    zoom: float = 0.05
+    shift: float = 0.05
+    warp: float = 1.6
+    warp_points: int = 5
+    tone_share: float = 0.85
+    gain: float = 0.9
+    gamma: float = 0.35
+    channel: float = 0.06
+
+
+def augment(
+    crops: Tensor, size: int, config: AugmentConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Input and truth, both (N, 3, size, size) in 0..255, of uint8 crops (N, 3, S, S) with a margin.
+
+    The crops lie on the generator's device.
+
+    The tone of the input is jittered and that of the truth is not: absolute brightness is skin as
+    much as light, and a decoder for dark skin that could read it from the latent breaks into
+    patches on a pale source (measured for issue 2). The direction of light stays.
+    """
+    crops = crops.float()
+    n, side = len(crops), crops.shape[-1]
+    grid = _affine_grid(n, size, side, config, generator)
+    truth = nn.functional.grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
+    if config.warp:
+        offsets = _noise((n, 2, config.warp_points, config.warp_points), generator) * config.warp * 2 / side
+        smooth = nn.functional.interpolate(offsets, size=(size, size), mode="bicubic", align_corners=True)
+        grid = grid + smooth.permute(0, 2, 3, 1)
+    warped = nn.functional.grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
+    return _tone(warped, config, generator), truth
+
+
+def _affine_grid(n: int, size: int, side: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """(n, size, size, 2) sampling positions: rotation, zoom, shift and a mirror on every second one."""
+    angle = _uniform(n, generator) * math.radians(config.rotation)
+    zoom = 1 + _uniform(n, generator) * config.zoom
+    mirror = torch.where(_uniform(n, generator) < 0, -1.0, 1.0)
+    scale = zoom * size / side
+    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
+    shift = (
+        torch.stack([_uniform(n, generator), _uniform(n, generator)], dim=1) * config.shift * 2 * size / side
+    )
+    rows = [torch.stack([cosine * mirror, -sine], 1), torch.stack([sine * mirror, cosine], 1)]
+    theta = torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)  # (n, 2, 3)
+    return nn.functional.affine_grid(theta, [n, 3, size, size], align_corners=False)
+
+
+def _tone(pictures: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Gain, gamma and colour of (N, 3, H, W) in 0..255, for `tone_share` of the pictures."""
+    n = len(pictures)
+    chosen = (_uniform(n, generator) < 2 * config.tone_share - 1).float().view(n, 1, 1, 1)
+    gain = torch.exp(_uniform(n, generator) * config.gain).view(n, 1, 1, 1)
+    channel = torch.exp(_noise((n, 3, 1, 1), generator) * config.channel)
+    gamma = torch.exp(_uniform(n, generator) * config.gamma).view(n, 1, 1, 1)
+    unit = (pictures / 255).clamp(1e-3, 1)
+    toned = (unit.pow(gamma) * gain * channel).clamp(0, 1) * 255
+    return pictures + chosen * (toned - pictures)
+
+
+def _uniform(n: int, generator: torch.Generator) -> Tensor:
+    """(n,) in -1..1."""
+    return torch.rand(n, generator=generator, device=generator.device) * 2 - 1
+
+
+def _noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)

@@ -1,0 +1,254 @@
+"""The training loop: stage by stage, readable from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from faceswap.alignment import Template
+from models.augment import AugmentConfig
+from models.autoencoder import Encoder
+from models.checkpoint import UNIVERSAL
+from models.dataset import Person
+from models.decoders import Decoder
+from models.errors import DivergedError
+from models.losses import ReconstructionLoss
+from models.pool import Pool
+
+log = logging.getLogger(__name__)
+MAX_BAD_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Preset `best`. Shares are parts of the budget; batches count images."""
+
+    seed: int = 0
+    updates: int | None = None
+    minutes: float | None = None
+    batch: int = 32
+    learning_rate: float = 3e-4
+    betas: tuple[float, float] = (0.5, 0.99)
+    warmup_steps: int = 200
+    final_rate: float = 0.02
+    clip: float = 1.0
+    ema: float = 0.999
+    general_share: float = 0.2
+    """Stage A: the bottleneck and the universal decoder alone, on everybody."""
+    sharp_share: float = 0.15
+    """Stage D: the last part of the run, without warp."""
+    reuse: int = 4
+    pool_steps: int = 128
+    refresh_every: int = 4
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; `loss` is a running mean over about 100 steps."""
+
+    step: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    joint: bool = False
+    sharp: bool = False
+    loss: float = math.nan
+    bad_steps: int = 0
+    pools: dict[str, Pool] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps: all but the pools."""
+        return {
+            name: getattr(self, name) for name in ("step", "updates", "seconds", "joint", "sharp", "loss")
+        }
+
+
+class Trainer:
+    """Trains a shared bottleneck and one decoder per person on a frozen VGG19.
+
+    Stage A: universal decoder on all faces. Stage B: every person's decoder starts as a copy of the
+    universal one; all train jointly, while general faces keep the bottleneck general. Stage D: the
+    last part without warp, for sharpness (the paper, section 3.1: first the encoder, then jointly).
+    """
+
+    def __init__(
+        self, config: TrainConfig, encoder: Encoder, decoders: dict[str, Decoder], people: list[Person],
+        general: Tensor, template: Template, device: torch.device,
+    ) -> None:  # fmt: skip
+        self.config, self.device, self.template = config, device, template
+        self.encoder = encoder.to(device)
+        self.decoders = {name: decoder.to(device) for name, decoder in decoders.items()}
+        self.crops = {UNIVERSAL: torch.cat([general, *[p.crops for p in people]])}
+        self.crops |= {p.name: p.crops for p in people}
+        self.loss = ReconstructionLoss(template).to(device)
+        self.encoder.vgg.requires_grad_(requires_grad=False)
+        self.trained = nn.ModuleDict({"bottleneck": encoder.bottleneck, **self.decoders})
+        self.optimizer = torch.optim.Adam(
+            self.trained.parameters(), lr=config.learning_rate, betas=config.betas, fused=True
+        )
+        self.average = [p.detach().clone() for p in self.trained.parameters()]
+        self.progress = Progress()
+
+    # ------------------------------------------------------------------ the loop
+    def run(self) -> Iterator[Progress]:
+        """Yields after every step until the budget is spent."""
+        start = time.monotonic() - self.progress.seconds
+        while self.share_done() < 1:
+            self._enter_stage()
+            self._step()
+            self.progress.seconds = time.monotonic() - start
+            yield self.progress
+
+    def share_done(self) -> float:
+        """0..1 of the budget; with both limits given the nearer one counts."""
+        shares = [0.0]
+        if self.config.updates:
+            shares.append(self.progress.updates / self.config.updates)
+        if self.config.minutes:
+            shares.append(self.progress.seconds / (60 * self.config.minutes))
+        return max(shares)
+
+    def _enter_stage(self) -> None:
+        done, progress = self.share_done(), self.progress
+        if not progress.pools and progress.joint:
+            self._make_pools(list(self.decoders))  # resumed
+        elif not progress.pools:
+            self._make_pools([UNIVERSAL])
+        if not progress.joint and done >= self.config.general_share and len(self.decoders) > 1:
+            progress.joint = True
+            self._copy_universal()
+            self._make_pools(list(self.decoders))
+        progress.sharp = done >= 1 - self.config.sharp_share
+
+    def _step(self) -> None:
+        config, progress = self.config, self.progress
+        if progress.step % config.refresh_every == 0:
+            self._refresh()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        with self._autocast():
+            loss = self._forward()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), config.clip)
+        self._guard(loss, norm)
+        progress.step += 1
+        progress.updates += self._batch_of_one() * len(progress.pools)
+
+    def _forward(self) -> Tensor:
+        """The mean loss over all decoders in play; the bottleneck runs once for all of them."""
+        count = self._batch_of_one()
+        batches = {name: pool.draw(count) for name, pool in self.progress.pools.items()}
+        latents = self.encoder.bottleneck(torch.cat([features for features, _ in batches.values()]))
+        losses = []
+        for (name, (_, truth)), latent in zip(batches.items(), latents.split(count), strict=True):
+            decoded = torch.sigmoid(self.decoders[name](latent).float())
+            losses.append(self.loss(decoded, truth))
+        return torch.stack(losses).mean()
+
+    def _guard(self, loss: Tensor, norm: Tensor) -> None:
+        """Takes the optimiser's step only when loss and gradient are numbers."""
+        progress, value = self.progress, loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm.item())):
+            progress.bad_steps += 1
+            log.warning("step %d skipped: loss %s, gradient norm %s", progress.step, value, norm.item())
+            if progress.bad_steps >= MAX_BAD_STEPS:
+                raise DivergedError(
+                    f"{MAX_BAD_STEPS} steps in a row gave no finite loss; lower --learning-rate and "
+                    f"resume from the last checkpoint"
+                )
+            return
+        progress.bad_steps = 0
+        self.optimizer.step()
+        decay = min(self.config.ema, (1 + progress.step) / (10 + progress.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.trained.parameters()], 1 - decay)
+        progress.loss = value if math.isnan(progress.loss) else 0.99 * progress.loss + 0.01 * value
+
+    # ------------------------------------------------------------------ its parts
+    def learning_rate(self) -> float:
+        """Warm-up over steps, then a cosine over the budget."""
+        config = self.config
+        warm = min(1.0, (self.progress.step + 1) / config.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(self.share_done(), 1)))
+        return config.learning_rate * warm * (config.final_rate + (1 - config.final_rate) * cosine)
+
+    def augment_config(self) -> AugmentConfig:
+        """The amounts of the present stage."""
+        amounts = asdict(self.config.augment)
+        return AugmentConfig(**(amounts | {"warp": 0.0})) if self.progress.sharp else self.config.augment
+
+    def average_weights(self) -> AbstractContextManager[None]:
+        """Inside, the networks hold the averaged weights (EMA): for previews and checkpoints."""
+        return _Swapped(list(self.trained.parameters()), self.average)
+
+    def _batch_of_one(self) -> int:
+        return max(1, self.config.batch // max(1, len(self.progress.pools)))
+
+    def _refresh(self) -> None:
+        fresh = max(1, self._batch_of_one() * self.config.refresh_every // self.config.reuse)
+        with self._autocast():
+            for pool in self.progress.pools.values():
+                pool.refresh(fresh, self.augment_config())
+
+    def _make_pools(self, names: list[str]) -> None:
+        capacity = max(64, self.config.batch * self.config.pool_steps // (len(names) * self.config.reuse))
+        self.progress.pools = {}
+        for index, name in enumerate(names):
+            generator = torch.Generator(self.device)
+            generator.manual_seed((self.config.seed * 1009 + index) * 1_000_003 + self.progress.step)
+            crops = self.crops[name].to(self.device)
+            pool = Pool(crops, self.encoder, self.template.size, capacity, generator)
+            with self._autocast():
+                pool.fill(self.augment_config())
+            self.progress.pools[name] = pool
+
+    def _copy_universal(self) -> None:
+        """Every person's decoder, and its average, starts as the universal one's average."""
+        with self.average_weights():
+            state = {k: v.clone() for k, v in self.decoders[UNIVERSAL].state_dict().items()}
+        for name, decoder in self.decoders.items():
+            if name != UNIVERSAL:
+                decoder.load_state_dict(state)
+        ours = {id(p) for n, d in self.decoders.items() if n != UNIVERSAL for p in d.parameters()}
+        for average, parameter in zip(self.average, self.trained.parameters(), strict=True):
+            if id(parameter) in ours:
+                average.copy_(parameter.detach())
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=supports_bf16(self.device))
+
+
+class _Swapped(AbstractContextManager[None]):
+    """Exchanges the contents of two lists of tensors, and back on leaving."""
+
+    def __init__(self, parameters: list[nn.Parameter], others: list[Tensor]) -> None:
+        self.pairs = list(zip(parameters, others, strict=True))
+
+    def __enter__(self) -> None:
+        self._exchange()
+
+    def __exit__(self, *_: object) -> None:
+        self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for parameter, other in self.pairs:
+            kept = parameter.detach().clone()
+            parameter.copy_(other)
+            other.copy_(kept)
+
+
+def supports_bf16(device: torch.device) -> bool:
+    """bfloat16 pays where the hardware has it: AVX512-BF16 or AMX here, Ampere and later there."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    probe: Callable[[], bool] | None = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
