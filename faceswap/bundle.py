@@ -1,0 +1,243 @@
+"""The bundle: a folder with graphs and a manifest.json, the contract between export and service."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from faceswap.errors import BundleError, UnknownIdentityError
+from faceswap.faces import CROP_SIZE
+
+SCHEMA_VERSION: Final = 1
+MANIFEST_NAME = "manifest.json"
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or set(path) & {"\\", ":", "\0"}:
+        raise ValueError("must be a relative path inside the bundle, with / between folders")
+    return path
+
+
+def _utc(moment: str) -> str:
+    if datetime.fromisoformat(moment).utcoffset() != timedelta(0):
+        raise ValueError("must be a UTC time such as 2026-01-31T12:00:00Z")
+    return moment
+
+
+def _day(day: str) -> str:
+    date.fromisoformat(day)
+    return day
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+IdentityName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileEntry(_Entry):
+    """A file of the bundle; `path` is relative to the manifest, with forward slashes."""
+
+    path: Annotated[str, AfterValidator(_inside)]
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=1)]
+
+
+class CropSpec(_Entry):
+    """What `align` must make for the encoder: side in pixels, template as shares of the side."""
+
+    size: int
+    template: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=5, max_length=5)]
+
+
+class LatentSpec(_Entry):
+    """Shape of one latent, float32."""
+
+    channels: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
+
+
+class Parity(_Entry):
+    """torch against onnxruntime on `samples` crops: grey levels of 255 for a decoder, relative
+    to the latent's mean absolute value for the encoder."""
+
+    samples: Annotated[int, Field(ge=1)]
+    mean_error: Annotated[float, Field(ge=0)]
+    max_error: Annotated[float, Field(ge=0)]
+    tolerance: Annotated[float, Field(ge=0)]
+
+
+class EncoderEntry(_Entry):
+    """The one encoder of the bundle, bottleneck included."""
+
+    graph: FileEntry
+    weights_sha256: Sha256
+    parity: Parity
+    licence: str
+    training: dict[str, JsonValue]
+
+
+class Consent(_Entry):
+    """Who allowed this face to be rendered, when and what for."""
+
+    kind: Literal["synthetic", "person"]
+    given_by: Annotated[str, Field(min_length=1)]
+    date: Annotated[str, AfterValidator(_day)]
+    purpose: Annotated[str, Field(min_length=1)]
+
+
+class IdentityEntry(_Entry):
+    """A person and the decoder that renders them; it fits the encoder it was trained with only."""
+
+    name: IdentityName
+    decoder: FileEntry
+    encoder_sha256: Sha256
+    preview: FileEntry | None
+    parity: Parity
+    licence: str
+    consent: Consent
+    training: dict[str, JsonValue]
+    metrics: dict[str, JsonValue]
+
+
+class Manifest(_Entry):
+    """manifest.json of a bundle."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(min_length=1)]
+    created: Annotated[str, AfterValidator(_utc)]
+    generator: str
+    opset: Annotated[int, Field(ge=1)]
+    crop: CropSpec
+    latent: LatentSpec
+    encoder: EncoderEntry
+    identities: list[IdentityEntry]
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """Every file that the manifest names."""
+        previews = [identity.preview for identity in self.identities if identity.preview]
+        return [self.encoder.graph, *(identity.decoder for identity in self.identities), *previews]
+
+
+class _Version(BaseModel):
+    """Read before the rest: another version may have any other fields."""
+
+    schema_version: int
+
+
+class Bundle:
+    """A bundle whose files were all checked; nothing unchecked is ever handed out."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._identities = {identity.name: identity for identity in manifest.identities}
+
+    @classmethod
+    def open(cls, folder: Path) -> Bundle:
+        """The bundle in `folder`; BundleError, in one line, for anything that must not be served."""
+        manifest = _read_manifest(folder)
+        _check_manifest(manifest)
+        bundle = cls(folder, manifest)
+        for entry in manifest.files:
+            bundle._check_file(entry)
+        return bundle
+
+    def read(self, entry: FileEntry) -> bytes:
+        """The file's bytes, checked again: a file exchanged since the start is never loaded."""
+        try:
+            data = self._path(entry).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{entry.path} of bundle {self.folder} is missing or unreadable") from error
+        self._compare(entry, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    def identity(self, name: str) -> IdentityEntry:
+        """UnknownIdentityError, naming the ones there are, if `name` is not among them."""
+        entry = self._identities.get(name)
+        if entry is None:
+            raise UnknownIdentityError(name, self._identities)
+        return entry
+
+    def _check_file(self, entry: FileEntry) -> None:
+        """Like `read`, without holding the whole file in memory."""
+        path = self._path(entry)
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(f"{entry.path} of bundle {self.folder} is missing or unreadable") from error
+        self._compare(entry, size, sha256)
+
+    def _path(self, entry: FileEntry) -> Path:
+        path = self.folder / entry.path
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise BundleError(f"{entry.path} of bundle {self.folder} leads out of the bundle")
+        return path
+
+    def _compare(self, entry: FileEntry, size: int, sha256: str) -> None:
+        if size != entry.bytes:
+            raise BundleError(
+                f"{entry.path} of bundle {self.folder} has {size} bytes; the manifest says {entry.bytes}"
+            )
+        if sha256 != entry.sha256:
+            raise BundleError(
+                f"{entry.path} of bundle {self.folder} is damaged: its sha256 is {sha256[:8]}..., "
+                f"the manifest says {entry.sha256[:8]}..."
+            )
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise BundleError(f"there is no bundle folder {folder}")
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} is missing or unreadable") from error
+    try:
+        version = _Version.model_validate_json(text).schema_version
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{path} has schema version {version}; this version of faceswapd understands {SCHEMA_VERSION}"
+            )
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(step) for step in first["loc"]) or "the file"
+        raise BundleError(f"{path} is no valid manifest: {place}: {first['msg']}") from error
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    """What the types alone cannot say."""
+    names = [identity.name for identity in manifest.identities]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names:
+        raise BundleError(f"bundle {manifest.name!r} has no identities")
+    if twice:
+        raise BundleError(f"bundle {manifest.name!r} names an identity twice: {', '.join(twice)}")
+    if manifest.crop.size != CROP_SIZE:
+        raise BundleError(
+            f"bundle {manifest.name!r} wants crops of {manifest.crop.size} px; only {CROP_SIZE} px are served"
+        )
+    for identity in manifest.identities:
+        if identity.encoder_sha256 != manifest.encoder.weights_sha256:
+            raise BundleError(
+                f"the decoder of {identity.name!r} belongs to encoder {identity.encoder_sha256[:8]}..., "
+                f"bundle {manifest.name!r} has {manifest.encoder.weights_sha256[:8]}..."
+            )

@@ -1,0 +1,211 @@
+"""The one door to onnxruntime: device, providers, threads, and no silent change between them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import threading
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+# From 1.29 on, onnxruntime reports sessions to its makers unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
+
+from faceswap.errors import BundleError, DeviceError
+from faceswap.signatures import Signature, check_signature, first_line
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
+"""EXHAUSTIVE, the default, searches 0.3-1.3 s for every new batch size."""
+SESSION_ENTRIES = {
+    # Spinning threads eat the very cores that other requests decode and detect on.
+    "session.intra_op.allow_spinning": "0",
+    # A graph given as bytes may still name external data, read from the working directory: unchecked
+    # weights. No file lies below the null device.
+    "session.model_external_initializers_file_folder_path": os.devnull,
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Device(StrEnum):
+    """`auto` takes CUDA where it really runs and the CPU elsewhere; `cuda` fails without CUDA."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
+class Session(Protocol):
+    """A loaded graph; `run` is safe from any thread."""
+
+    @property
+    def provider(self) -> str:
+        """Where it really runs, in onnxruntime's words: CPUExecutionProvider."""
+        ...
+
+    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The graph's one output for its one input, both (N, ...)."""
+        ...
+
+
+class OrtSession:
+    """An onnxruntime session with one input and one output."""
+
+    def __init__(self, session: Any) -> None:
+        self.provider: str = session.get_providers()[0]
+        self._session = session
+        self._input: str = session.get_inputs()[0].name
+        self._output: str = session.get_outputs()[0].name
+
+    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        answer: npt.NDArray[Any] = self._session.run([self._output], {self._input: batch})[0]
+        return answer
+
+
+class SessionFactory:
+    """Opens graphs on one device, which the first graph settles for all."""
+
+    def __init__(
+        self, device: Device | str = Device.AUTO, threads: int | None = None, runtime: Any = onnxruntime
+    ) -> None:
+        """`threads` is per run, default every core there is; `runtime` is the onnxruntime module."""
+        self.device = Device(device)
+        self.threads = threads or available_cores()
+        self._runtime = runtime
+        self._lock = threading.Lock()
+        self._provider = CPU if self.device is Device.CPU else None
+
+    @property
+    def provider(self) -> str | None:
+        """Where the graphs run; None until the first one has been opened."""
+        return self._provider
+
+    def open(self, graph: bytes, name: str, signature: Signature | None = None) -> Session:
+        """The session of `graph`, an ONNX file's bytes; external data is refused.
+
+        `name` is for messages. DeviceError if the device cannot run it, BundleError if
+        onnxruntime cannot load it or it does not do what `signature` says.
+        """
+        with self._lock:  # creation is rare and the first one decides for all
+            if self._provider is None:
+                return self._settle(graph, name, signature)
+        create = self._on_cuda if self._provider == CUDA else self._on_cpu
+        return create(graph, name, signature)
+
+    def _settle(self, graph: bytes, name: str, signature: Signature | None) -> Session:
+        try:
+            session = self._on_cuda(graph, name, signature)
+        except DeviceError as error:
+            if self.device is Device.CUDA:
+                raise
+            session = self._on_cpu(graph, name, signature)
+            level = logging.WARNING if self._has_cuda else logging.INFO
+            _log.log(level, "device=auto runs on the CPU: %s", error)
+        else:
+            _log.info("device=%s runs on CUDA", self.device)
+        self._provider = session.provider
+        return session
+
+    @property
+    def _has_cuda(self) -> bool:
+        """Of the wheel, not of the machine."""
+        return CUDA in self._runtime.get_available_providers()
+
+    def _on_cpu(self, graph: bytes, name: str, signature: Signature | None) -> Session:
+        try:
+            raw = self._create(graph, [CPU], {})
+            check_signature(raw, name, signature)
+        except BundleError:
+            raise
+        except Exception as error:  # onnxruntime's dozen error types share no other parent
+            raise BundleError(f"{name} is no graph that onnxruntime can run: {first_line(error)}") from error
+        return OrtSession(raw)
+
+    def _on_cuda(self, graph: bytes, name: str, signature: Signature | None) -> Session:
+        if not self._has_cuda:
+            raise DeviceError("this onnxruntime wheel has no CUDA (onnxruntime-gpu has)")
+        if self._provider is None:
+            self._runtime.preload_dlls()
+        try:
+            raw = self._create_on_cuda(graph, name)
+            check_signature(raw, name, signature)  # a driver too old for the card is found by a run only
+        except (BundleError, DeviceError):
+            raise
+        except Exception as error:
+            raise DeviceError(f"{name} does not run on CUDA: {first_line(error)}") from error
+        return OrtSession(raw)
+
+    def _create_on_cuda(self, graph: bytes, name: str) -> Any:
+        """Wholly on CUDA if that can be; shape arithmetic may stay on the CPU, which is logged."""
+        providers = [(CUDA, CUDA_OPTIONS)]
+        try:
+            raw = self._create(graph, providers, {"session.disable_cpu_ep_fallback": "1"})
+            _refuse_cpu(raw, name)
+        except DeviceError:
+            raise
+        except Exception as strict:
+            raw = self._create(graph, providers, {})
+            _refuse_cpu(raw, name)
+            _log.warning("parts of %s run on the CPU beside CUDA: %s", name, first_line(strict))
+        return raw
+
+    def _create(self, graph: bytes, providers: list[Any], entries: dict[str, str]) -> Any:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        for key, value in {**SESSION_ENTRIES, **entries}.items():
+            options.add_session_config_entry(key, value)
+        session = self._runtime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        session.disable_fallback()
+        return session
+
+
+def _refuse_cpu(raw: Any, name: str) -> None:
+    """get_available_providers() lists CUDA without a GPU too; only the session tells the truth."""
+    if raw.get_providers()[0] != CUDA:
+        raise DeviceError(f"CUDA is not usable here: onnxruntime put {name} on {raw.get_providers()[0]}")
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may use: affinity mask and cgroup quota, at least 1.
+
+    In a container onnxruntime sees the host's cores. `root` is where /proc and /sys hang.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quotas = [*_quotas_v2(root), _quota_v1(root)]
+    return max(1, min([cores, *(math.ceil(quota) for quota in quotas if quota)]))
+
+
+def _quotas_v2(root: Path) -> list[float | None]:
+    """Cores by cgroup v2, of this process's group and all above it.
+
+    cpu.max holds "quota period" or "max period" in microseconds.
+    """
+    own = _text(root / "proc/self/cgroup").rpartition("0::/")[2].splitlines()
+    groups = PurePosixPath(own[0] if own else "")
+    files = [root / "sys/fs/cgroup" / group / "cpu.max" for group in (groups, *groups.parents)]
+    return [_ratio(*_text(file).partition(" ")[::2]) for file in files]
+
+
+def _quota_v1(root: Path) -> float | None:
+    """Cores by cgroup v1; a quota of -1 means none."""
+    folder = root / "sys/fs/cgroup/cpu"
+    return _ratio(_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

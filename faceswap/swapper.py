@@ -1,0 +1,151 @@
+"""Photo in, swapped face out: the whole pipeline, from top to bottom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from faceswap import blending
+from faceswap.alignment import Template, align
+from faceswap.bundle import Bundle
+from faceswap.decoders import DecoderBank
+from faceswap.detection import FaceDetector, LibFaceDetection
+from faceswap.errors import NoFaceError, NoSuchFaceError, WrongCropSizeError
+from faceswap.faces import CROP_SIZE, Crop, Face, Image, Pixels
+from faceswap.images import read_image
+from faceswap.sessions import Device, SessionFactory
+from faceswap.signatures import Signature, Tensor
+
+Latents = npt.NDArray[np.float32]
+"""(N, C, h, w)"""
+
+Photo = bytes | str | Path | Image
+"""A picture's bytes, the path of its file, or the picture itself."""
+
+FACE_ONLY_SIDE = 1600
+"""Where only 64 px of face are wanted, a larger JPEG is decoded at a half, quarter or eighth."""
+
+_CROP_SHAPE = (CROP_SIZE, CROP_SIZE, 3)
+
+
+class Swapper:
+    """The identities of one bundle, ready to be swapped in; every method is safe from any thread."""
+
+    def __init__(self, bundle: Bundle, factory: SessionFactory, detector: FaceDetector) -> None:
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.identities = tuple(identity.name for identity in bundle.manifest.identities)
+        self.detector = detector
+        self.decoders = DecoderBank(bundle, factory)
+        self._template = Template(self.manifest.crop.template, self.manifest.crop.size)
+        self._latent_shape = self.manifest.latent.shape
+        graph = self.manifest.encoder.graph
+        signature = Signature(Tensor("uint8", _CROP_SHAPE), Tensor("float32", self._latent_shape))
+        self._encoder = factory.open(bundle.read(graph), graph.path, signature)
+
+    @classmethod
+    def open(
+        cls, bundle: str | Path, device: Device | str = Device.AUTO, threads: int | None = None
+    ) -> Swapper:
+        """The swapper of a bundle's folder; BundleError or DeviceError, each in one line."""
+        return cls(Bundle.open(Path(bundle)), SessionFactory(device, threads), LibFaceDetection())
+
+    @property
+    def provider(self) -> str:
+        """Where the graphs really run, in onnxruntime's words."""
+        return self._encoder.provider
+
+    def swap(self, photo: Photo, identity: str, face: int = 0) -> Image:
+        """The 64x64 face of `identity` with pose, light and expression of the photo's face.
+
+        `face` counts from the largest, 0.
+        """
+        self.check(identity)
+        image = self.read(photo, at_least=FACE_ONLY_SIDE)
+        crop = self.align(image, self.find_face(image, face))
+        return Image(self._swap_crop(crop, identity))
+
+    def swap_photo(self, photo: Photo, identity: str, face: int = 0) -> Image:
+        """The whole photo with the face of `identity` set into it."""
+        self.check(identity)
+        image = self.read(photo)
+        crop = self.align(image, self.find_face(image, face))
+        return self.paste(image, crop, self._swap_crop(crop, identity))
+
+    def check(self, identity: str) -> None:
+        """UnknownIdentityError before any work is done."""
+        self.bundle.identity(identity)
+
+    def read(self, photo: Photo, at_least: int | None = None) -> Image:
+        """The picture, upright RGB; `at_least` as in `read_image`."""
+        if isinstance(photo, Image):
+            return photo
+        data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
+        return read_image(data, at_least=at_least)
+
+    def find_face(self, image: Image, index: int = 0) -> Face:
+        """The face number `index`, the largest first; NoFaceError or NoSuchFaceError."""
+        faces = self.detector.detect(image, at_least=index + 1)
+        if not faces:
+            raise NoFaceError(
+                "no face was found; try a photo with a larger, brighter, more frontal face, "
+                f"or crop=none for a picture that is an aligned {CROP_SIZE}x{CROP_SIZE} face already"
+            )
+        if not 0 <= index < len(faces):
+            raise NoSuchFaceError(
+                f"face {index} was asked for, but the photo has {len(faces)}, counted from 0"
+            )
+        return self.detector.refine(image, faces[index])
+
+    def align(self, image: Image, face: Face) -> Crop:
+        """The face upright on the bundle's template."""
+        return align(image, face.landmarks, self._template)
+
+    def ready_crop(self, image: Image) -> Crop:
+        """A picture that is an aligned crop already, taken as it is; WrongCropSizeError if not 64x64."""
+        if image.pixels.shape != _CROP_SHAPE:
+            raise WrongCropSizeError(
+                f"a ready crop must have {CROP_SIZE}x{CROP_SIZE} pixels, this picture has "
+                f"{image.width}x{image.height}"
+            )
+        return Crop(image.pixels, np.eye(2, 3))
+
+    def encode(self, crops: Pixels) -> Latents:
+        """(N, 64, 64, 3) uint8 RGB -> (N, C, h, w) float32. ValueError for anything else."""
+        _expect(crops, np.uint8, _CROP_SHAPE)
+        return self._encoder.run(np.ascontiguousarray(crops))
+
+    def decode(self, latents: Latents, identity: str) -> Pixels:
+        """(N, C, h, w) float32 -> (N, 64, 64, 3) uint8 RGB. UnknownIdentityError, ValueError."""
+        self.check(identity)
+        _expect(latents, np.float32, self._latent_shape)
+        if not np.isfinite(latents).all():  # onnxruntime would make a face of it without a word
+            raise ValueError("latents hold NaN or infinity")
+        return self.decoders.get(identity).run(np.ascontiguousarray(latents))
+
+    def paste(self, photo: Image, crop: Crop, face: Pixels) -> Image:
+        """`photo` with the swapped `face` (64, 64, 3) where `crop` was cut out."""
+        return blending.paste(photo, crop, face, self._turn(crop))
+
+    def warm_up(self) -> None:
+        """The first run of the encoder is slower than the rest; decoders are tried when loaded."""
+        self.encode(np.zeros((1, *_CROP_SHAPE), np.uint8))
+
+    def _turn(self, crop: Crop) -> float:
+        """How far the nose lies right of the eyes' middle, as a share of the crop's side; 2 ms."""
+        for face in self.detector.detect(Image(crop.pixels)):
+            points = face.landmarks.points
+            return float(points[2, 0] - points[:2, 0].mean()) / CROP_SIZE
+        return 0.0
+
+    def _swap_crop(self, crop: Crop, identity: str) -> Pixels:
+        face: Pixels = self.decode(self.encode(crop.pixels[None]), identity)[0]
+        return face
+
+
+def _expect(batch: npt.NDArray[np.generic], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    """onnxruntime takes an empty batch without a word."""
+    if batch.dtype != dtype or batch.shape[1:] != shape or len(batch) == 0:
+        raise ValueError(f"expected {dtype.__name__} (N, {shape}), got {batch.dtype} {batch.shape}")

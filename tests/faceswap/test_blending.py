@@ -1,0 +1,165 @@
+"""paste: nothing outside the mask changes, an echoed face changes almost nothing inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from faceswap import Crop, Image
+from faceswap.alignment import align, invert, transform
+from faceswap.blending import feathered_ellipse, match_color, paste
+from faceswap.detection import LibFaceDetection
+from faceswap.faces import Matrix
+
+Photo = Callable[[str], Image]
+
+
+def crop_of(detector: LibFaceDetection, image: Image) -> Crop:
+    return align(image, detector.refine(image, detector.detect(image)[0]).landmarks)
+
+
+def in_crop(image: Image, matrix: Matrix) -> np.ndarray:
+    """(H, W, 2): where the centre of each pixel of `image` lies in the crop."""
+    x, y = np.meshgrid(np.arange(image.width) + 0.5, np.arange(image.height) + 0.5)
+    return transform(np.stack([x, y], axis=-1).reshape(-1, 2), matrix).reshape(image.height, image.width, 2)
+
+
+def outside(image: Image, matrix: Matrix) -> np.ndarray:
+    """(H, W) bool: pixels further than two crop pixels away from where the mask is above zero."""
+    padded = np.pad(feathered_ellipse(64) > 0, 4)
+    near = np.any([np.roll(padded, (y, x), (0, 1)) for y in range(-2, 3) for x in range(-2, 3)], axis=0)
+    x, y = np.clip(np.floor(in_crop(image, matrix)).astype(int) + 4, 0, 71).transpose(2, 0, 1)
+    return np.asarray(~near[y, x])
+
+
+@pytest.fixture
+def half(photo: Photo) -> Image:
+    """a.jpg at half its size: its face is about 170 px high."""
+    picture = PillowImage.fromarray(photo("a.jpg").pixels)
+    return Image(np.asarray(picture.reduce(2)))
+
+
+def test_the_mask_fades_from_one_to_zero() -> None:
+    mask = feathered_ellipse(64)
+    assert mask.shape == (64, 64)
+    assert mask.dtype == np.float32
+    assert mask[35, 32] == 1
+    assert all((side == 0).all() for side in (mask[:2], mask[-1:], mask[:, :2], mask[:, -2:]))
+    assert np.allclose(mask, mask[:, ::-1], atol=1e-5)
+    assert np.abs(np.diff(mask, axis=0)).max() < 0.2
+
+
+@pytest.mark.parametrize("turn", [-5, -0.1, 0.1, 5])
+def test_the_mask_leans_away_from_the_nose_and_stays_inside(turn: float) -> None:
+    mask = feathered_ellipse(64, turn)
+    centre = (mask.sum(axis=0) * np.arange(64)).sum() / mask.sum()
+    assert (centre < 31.5) == (turn > 0)
+    assert all((side == 0).all() for side in (mask[:1], mask[-1:], mask[:, :1], mask[:, -1:]))
+
+
+def test_matched_colours_have_the_reference_mean_and_contrast() -> None:
+    random = np.random.default_rng(0)
+    mask = feathered_ellipse(64)
+    face = np.clip(random.normal((90, 120, 60), 12, (64, 64, 3)), 0, 255).astype(np.uint8)
+    reference = np.clip(random.normal((150, 110, 100), 18, (64, 64, 3)), 0, 255).astype(np.uint8)
+    matched = match_color(face, reference, mask)
+    core = mask > 0.9
+    assert np.allclose(matched[core].mean(axis=0), reference[core].mean(axis=0), atol=1)
+    assert np.allclose(matched[core].std(axis=0), reference[core].std(axis=0), rtol=0.1)
+
+
+def test_matching_a_face_with_itself_changes_nothing(photo: Photo, detector: LibFaceDetection) -> None:
+    pixels = crop_of(detector, photo("b.jpg")).pixels
+    assert np.abs(match_color(pixels, pixels, feathered_ellipse(64)).astype(int) - pixels).max() <= 1
+
+
+def test_a_flat_face_is_not_blown_up() -> None:
+    random = np.random.default_rng(0)
+    face = (100 + random.integers(0, 2, (64, 64, 1))).astype(np.uint8).repeat(3, axis=2)
+    reference = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    matched = match_color(face, reference, feathered_ellipse(64)).astype(int)
+    assert np.ptp(matched, axis=(0, 1)).max() <= 2
+
+
+def test_an_empty_mask_leaves_the_colours() -> None:
+    face = np.full((64, 64, 3), 7, np.uint8)
+    assert match_color(face, face + 90, np.zeros((64, 64), np.float32)) is face
+
+
+def test_outside_the_mask_the_photo_is_bit_identical(detector: LibFaceDetection, half: Image) -> None:
+    crop = crop_of(detector, half)
+    before = half.pixels.copy()
+    pasted = paste(half, crop, 255 - crop.pixels)
+    away = outside(half, crop.matrix)
+    assert pasted.pixels.shape == half.pixels.shape
+    assert np.array_equal(pasted.pixels[away], half.pixels[away])
+    assert (pasted.pixels[~away] != half.pixels[~away]).mean() > 0.7
+    assert np.array_equal(half.pixels, before)
+
+
+def test_an_echoed_face_changes_almost_nothing(detector: LibFaceDetection, photo: Photo) -> None:
+    # At about the crop's own scale: a larger face cannot keep its detail in 64 px.
+    image = photo("a.jpg")
+    small = Image(np.asarray(PillowImage.fromarray(image.pixels).resize((150, 112), 1, None, 3.0)))
+    crop = crop_of(detector, small)
+    difference = np.abs(paste(small, crop, crop.pixels).pixels.astype(int) - small.pixels)
+    assert difference.mean() < 0.5
+    assert np.percentile(difference, 99) < 10
+
+
+def test_a_larger_echoed_face_keeps_place_and_colour(detector: LibFaceDetection, half: Image) -> None:
+    crop = crop_of(detector, half)
+    pasted = paste(half, crop, crop.pixels)
+    again = align(pasted, detector.refine(pasted, detector.detect(pasted)[0]).landmarks)
+    assert np.abs(pasted.pixels.astype(int) - half.pixels).mean() < 1
+    assert (
+        np.abs(
+            transform(np.array([[32.0, 32.0]]), invert(crop.matrix))
+            - transform(np.array([[32.0, 32.0]]), invert(again.matrix))
+        ).max()
+        < 3
+    )
+
+
+def test_a_ready_crop_is_pasted_by_the_identity() -> None:
+    pixels = np.full((64, 64, 3), 100, np.uint8)
+    pixels[:, ::2] = 140
+    pasted = paste(Image(pixels), Crop(pixels, np.eye(2, 3)), pixels)
+    assert np.abs(pasted.pixels.astype(int) - pixels).max() <= 1
+
+
+@pytest.mark.parametrize("shift", [(-40, 0), (0, -40), (500, 10), (10, 300), (-40, -40)])
+def test_a_crop_beyond_the_border_is_cut_there(half: Image, shift: tuple[int, int]) -> None:
+    x, y = shift
+    matrix = np.array([[0.8, 0.1, -0.8 * x], [-0.1, 0.8, -0.8 * y]])
+    crop = Crop(np.full((64, 64, 3), 90, np.uint8), matrix)
+    pasted = paste(half, crop, np.full((64, 64, 3), 200, np.uint8))
+    away = outside(half, matrix)
+    assert pasted.pixels.shape == half.pixels.shape
+    assert np.array_equal(pasted.pixels[away], half.pixels[away])
+
+
+def test_a_crop_wholly_outside_changes_nothing(half: Image) -> None:
+    matrix = np.array([[1.0, 0, -5000], [0, 1.0, -5000]])
+    crop = Crop(np.full((64, 64, 3), 90, np.uint8), matrix)
+    assert np.array_equal(paste(half, crop, crop.pixels).pixels, half.pixels)
+
+
+def test_a_face_smaller_than_the_crop_is_averaged() -> None:
+    checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None].repeat(3, axis=2)
+    photo = Image(np.full((40, 40, 3), 100, np.uint8))
+    matrix = np.array([[4.0, 0, -48], [0, 4.0, -48]])  # the face is 16 px in the photo
+    pasted = paste(photo, Crop(checkers, matrix), checkers).pixels.astype(int)
+    assert np.abs(pasted - 100).max() <= 12
+
+
+def test_an_enlarged_face_is_smooth() -> None:
+    # 64 px over 640: a ramp must stay a ramp, with no steps of 10 px and no edge at the mask.
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] * 2 + 60, (64, 64, 3)).copy()
+    wide = np.broadcast_to((np.arange(640) / 5 + 60)[None, :, None], (640, 640, 3)).astype(np.uint8)
+    pasted = paste(Image(wide), Crop(ramp, np.array([[0.1, 0, 0], [0, 0.1, 0]])), ramp).pixels
+    assert np.abs(np.diff(pasted[320, :, 0].astype(int))).max() <= 2
+    assert np.abs(pasted.astype(int) - wide).max() <= 3
