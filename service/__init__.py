@@ -1,0 +1,1 @@
+"""The HTTP shell over `faceswap`. Importing this package loads nothing."""

@@ -1,0 +1,115 @@
+"""python -m service: open the bundle, listen, say so; refuse in one line with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+
+from faceswap import BundleError, DeviceError, Swapper
+from service.app import create_app
+from service.lifecycle import Phase
+from service.parts import Parts
+from service.server import Server
+from service.settings import LogLevel, Settings, complaint, unknown_variables
+from service.swapping import PhotoSwapper
+
+REFUSED = 2
+
+log = logging.getLogger("faceswapd")
+
+
+class StartError(Exception):
+    """The service cannot start; the message is one line for the person who started it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        return run(read_settings(arguments))
+    except (StartError, BundleError, DeviceError) as error:
+        return _refuse(error)
+    except KeyboardInterrupt:  # before the server took over the signals
+        return 130
+
+
+def read_settings(arguments: list[str] | None) -> Settings:
+    """The environment, overruled by the few options there are."""
+    parser = argparse.ArgumentParser("python -m service", description="Every other setting is FACESWAPD_*.")
+    for name in ("host", "port", "bundle", "device"):
+        parser.add_argument(f"--{name}", help=Settings.model_fields[name].description)
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise StartError(complaint(error)) from None
+
+
+def run(settings: Settings) -> int:
+    configure_log(settings.log_level)
+    for name in unknown_variables():
+        log.warning("no setting reads the variable %s", name)
+    with bind(settings.host, settings.port) as listener:
+        swapper = Swapper.open(settings.bundle, settings.device, settings.threads)
+        return serve(settings, swapper, listener)
+
+
+def configure_log(level: LogLevel) -> None:
+    """To stderr; without uvicorn's eight lines about starting and stopping."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) -> int:
+    """Runs until a signal comes; the exit code."""
+    app = create_app(settings, swapper)
+    parts: Parts = app.state.parts
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
+    Server(config, parts, lambda: _announce(parts, listener)).run([listener])
+    return REFUSED if parts.lifecycle.phase is Phase.FAILED else 0  # the log has said why
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Before the bundle is loaded, so that a port in use is known at once.
+
+    The protocol is named because asyncio sets TCP_NODELAY only where it stands: without, each
+    answer on a kept connection waits 40 ms for a delayed acknowledgement.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    return listener
+
+
+def _announce(parts: Parts, listener: socket.socket) -> None:
+    """The address and a line to paste. Targets are plain words, the bundle's manifest sees to it."""
+    host, port = listener.getsockname()[:2]
+    address = f"{'localhost' if host in ('0.0.0.0', '127.0.0.1', '::', '::1') else host}:{port}"
+    names = [entry.name for entry in parts.swapper.manifest.identities]
+    target = "will" if "will" in names or not names else names[0]
+    photo = "examples/a.jpg" if Path("examples/a.jpg").exists() else "photo.jpg"
+    sys.stdout.write(
+        f"faceswapd is ready: http://{address} ({', '.join(names)}; {parts.swapper.provider}, "
+        f"{parts.workers} workers)\n"
+        f"  curl -F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
+    )
+    sys.stdout.flush()
+
+
+def _refuse(error: Exception) -> int:
+    text = str(error).partition("\n")[0] or type(error).__name__
+    sys.stderr.write(f"faceswapd: {text}\n")
+    return REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""create_app: the service put together from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from faceswap.errors import DeviceError, SwapError
+from faceswap.sessions import Device
+from service import health, page, problems, routes
+from service.admission import Admission
+from service.batching import Batcher
+from service.lifecycle import Lifecycle
+from service.openapi import DescribedApp
+from service.parts import Parts
+from service.settings import Settings
+from service.swapping import PhotoSwapper, SwapPipeline
+from service.telemetry import Telemetry
+
+STATIC = Path(__file__).parent / "static"
+DESCRIPTION = "Swaps faces in photos. Every answer is marked as synthetic; errors are RFC 9457 problems."
+
+log = logging.getLogger("faceswapd.app")
+
+
+def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
+    """The app around an opened swapper. It warms the networks by itself once it runs."""
+    pool = ThreadPoolExecutor(settings.image_thread_count(), thread_name_prefix="images")
+    parts = _parts(settings, swapper, pool)
+    # The usual /docs page loads its scripts from a CDN; /openapi.json feeds any viewer.
+    app = DescribedApp(
+        title="faceswapd",
+        version=parts.version,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(parts, pool),
+    )
+    app.state.parts = parts
+    app.add_middleware(Telemetry)
+    problems.register(app)
+    app.include_router(routes.router)
+    app.include_router(health.router)
+    page.mount(app, STATIC)
+    return app
+
+
+def _parts(settings: Settings, swapper: PhotoSwapper, pool: ThreadPoolExecutor) -> Parts:
+    workers = settings.worker_count(swapper.provider)
+    max_batch = settings.batch_limit(swapper.provider)
+    batcher = Batcher(swapper, workers, max_batch, settings.batch_window_ms / 1000)
+    pipeline = SwapPipeline(
+        swapper,
+        batcher,
+        pool,
+        max_pixels=settings.max_pixels,
+        deadline_s=settings.deadline_ms / 1000,
+        photos_in_memory=settings.photos_in_memory or settings.image_thread_count(),
+    )
+    return Parts(
+        settings=settings,
+        swapper=swapper,
+        lifecycle=Lifecycle(),
+        admission=Admission(settings.queue_images, settings.queue_bytes),
+        batcher=batcher,
+        pipeline=pipeline,
+        version=_version(),
+        workers=workers,
+    )
+
+
+def _lifespan(
+    parts: Parts, pool: ThreadPoolExecutor
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.batcher.start()
+        # In the background: /health/live answers and /health/ready says 503 meanwhile.
+        warming = asyncio.create_task(_warm_up(parts, pool))
+        try:
+            yield
+        finally:
+            parts.lifecycle.drain()
+            warming.cancel()
+            await asyncio.to_thread(parts.batcher.stop)
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    return lifespan
+
+
+async def _warm_up(parts: Parts, pool: ThreadPoolExecutor) -> None:
+    try:
+        _check_provider(parts)
+        await asyncio.get_running_loop().run_in_executor(pool, parts.swapper.warm_up)
+    except Exception as error:
+        log.critical("cannot start: %s", error, exc_info=None if isinstance(error, SwapError) else error)
+        parts.lifecycle.failed()
+    else:
+        parts.lifecycle.warmed()
+
+
+def _check_provider(parts: Parts) -> None:
+    """Asked for CUDA and running on the CPU is a failure, not a slow success."""
+    if parts.settings.device is Device.CUDA and not parts.swapper.provider.startswith("CUDA"):
+        raise DeviceError(f"device cuda was asked for, the networks run on {parts.swapper.provider}")
+
+
+def _version() -> str:
+    try:
+        return version("faceswapd")
+    except PackageNotFoundError:  # run from a plain folder
+        return "0"

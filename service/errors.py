@@ -1,0 +1,157 @@
+"""What the service refuses, as types, and ONE table: type -> status, problem type and title."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect
+
+from faceswap import errors as library
+
+
+class ServiceError(Exception):
+    """Parent of what the HTTP shell refuses; the message is shown to the client."""
+
+
+class NoImageError(ServiceError):
+    """The request carries no photo."""
+
+
+class UnsupportedBodyError(ServiceError):
+    """The body is neither a multipart form nor a picture."""
+
+
+class BadMultipartError(ServiceError):
+    """The multipart form cannot be read."""
+
+
+class BodyTooLargeError(ServiceError):
+    """The body has more bytes than the service takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is larger than {limit} bytes; send a smaller photo")
+
+
+class BodyTimeoutError(ServiceError):
+    """The body did not arrive in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the body did not arrive within {seconds:g} s; send a smaller photo")
+
+
+class InvalidParameterError(ServiceError):
+    """A parameter is missing, unknown or out of range."""
+
+
+class NoPreviewError(ServiceError):
+    """The identity has no preview picture in the bundle."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the bundle has no preview picture of {name!r}")
+
+
+class NotFoundError(ServiceError):
+    """Nothing lives at this address."""
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing at this address; GET /openapi.json lists what there is")
+
+
+class MethodNotAllowedError(ServiceError):
+    """The address exists, the method does not."""
+
+    def __init__(self) -> None:
+        super().__init__("this address does not take that method; the Allow header says which it takes")
+
+
+class QueueFullError(ServiceError):
+    """Every place is taken."""
+
+    def __init__(self) -> None:
+        super().__init__("the service is working on as many photos as it can hold; try again soon")
+
+
+class DeadlineError(ServiceError):
+    """The answer was not there in time."""
+
+    def __init__(self) -> None:
+        super().__init__("the swap was not done in time; try again, or send a smaller photo")
+
+
+class StartingError(ServiceError):
+    """The networks are not warmed yet, or could not be."""
+
+    def __init__(self) -> None:
+        super().__init__("the service is loading its networks; try again in a moment")
+
+
+class DrainingError(ServiceError):
+    """The service was told to stop and takes no new work."""
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping; send the request to another one, or again later")
+
+
+class NotLiveError(ServiceError):
+    """A thread that runs the networks has died or hangs: the process should be restarted."""
+
+    def __init__(self, dead: Iterable[str]) -> None:
+        super().__init__(f"these workers have stopped: {', '.join(dead)}; restart the service")
+
+
+class InternalError(ServiceError):
+    """Anything that nobody expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row of the table; `detail`, where given, is said instead of the exception's own text."""
+
+    status: int
+    slug: str
+    title: str
+    retry_after_s: int | None = None
+    detail: str | None = None
+
+    @property
+    def type(self) -> str:
+        return f"/problems/{self.slug}"
+
+
+_SEE_LOG = "the service could not do this; the request id finds the reason in its log"
+
+TABLE: dict[type[Exception], Kind] = {
+    BadMultipartError: Kind(400, "bad-multipart", "The multipart form cannot be read"),
+    library.TruncatedImageError: Kind(400, "truncated-image", "The picture is cut off or damaged"),
+    library.UnknownIdentityError: Kind(404, "unknown-identity", "No such identity"),
+    NoPreviewError: Kind(404, "no-preview", "No preview picture"),
+    NotFoundError: Kind(404, "not-found", "Not found"),
+    MethodNotAllowedError: Kind(405, "method-not-allowed", "Method not allowed"),
+    BodyTimeoutError: Kind(408, "body-timeout", "The body came too slowly"),
+    BodyTooLargeError: Kind(413, "body-too-large", "Too many bytes"),
+    library.ImageTooLargeError: Kind(413, "image-too-large", "Too many pixels"),
+    UnsupportedBodyError: Kind(415, "unsupported-body", "Neither a form nor a picture"),
+    library.NotAnImageError: Kind(415, "not-an-image", "Not a JPEG, PNG or WebP picture"),
+    NoImageError: Kind(422, "no-image", "No picture in the request"),
+    InvalidParameterError: Kind(422, "invalid-parameter", "A parameter is missing or wrong"),
+    library.WrongCropSizeError: Kind(422, "wrong-crop-size", "Not a ready 64x64 crop"),
+    library.NoFaceError: Kind(422, "no-face", "No face found"),
+    library.NoSuchFaceError: Kind(422, "no-such-face", "Fewer faces than asked for"),
+    # nginx's number: nobody is left to read the answer, but the log line should not count a failure
+    ClientDisconnect: Kind(499, "client-gone", "The client left", detail="the client closed the connection"),
+    InternalError: Kind(500, "internal-error", "Internal error", detail=_SEE_LOG),
+    library.BundleError: Kind(500, "bundle-unusable", "The model bundle is damaged", detail=_SEE_LOG),
+    library.DeviceError: Kind(500, "device-failed", "The device cannot run the networks", detail=_SEE_LOG),
+    QueueFullError: Kind(503, "queue-full", "The service is full", retry_after_s=1),
+    StartingError: Kind(503, "starting", "Not ready yet", retry_after_s=1),
+    DrainingError: Kind(503, "draining", "The service is stopping", retry_after_s=5),
+    NotLiveError: Kind(503, "not-live", "A worker has stopped"),
+    DeadlineError: Kind(504, "deadline", "Not done in time"),
+}
+
+
+def kind_of(error: Exception) -> Kind:
+    """The row of `error` or of its nearest parent; what is not in the table is an internal error."""
+    rows = (TABLE[parent] for parent in type(error).__mro__ if parent in TABLE)
+    return next(rows, TABLE[InternalError])

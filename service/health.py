@@ -1,0 +1,54 @@
+"""/health for people, /health/live and /health/ready for machines.
+
+None of them touches a thread pool or the queue: they answer while the swap path is full.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.errors import DrainingError, NotLiveError, StartingError
+from service.parts import TheParts
+from service.problems import responses
+from service.schemas import BundleFacts, Health, Live, Ready
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("", summary="How the service is, for people", responses=responses())
+async def health(parts: TheParts) -> Health:
+    manifest = parts.swapper.manifest
+    return Health(
+        status=parts.lifecycle.phase.value,
+        version=parts.version,
+        started=parts.started,
+        provider=parts.swapper.provider,
+        workers=parts.workers,
+        dead_workers=parts.batcher.dead_workers(),
+        photos=parts.admission.taken,
+        photos_limit=parts.admission.images,
+        bundle=BundleFacts(
+            name=manifest.name,
+            created=manifest.created,
+            schema_version=manifest.schema_version,
+            identities=[entry.name for entry in manifest.identities],
+        ),
+    )
+
+
+@router.get("/live", summary="Is the process alive", responses=responses(NotLiveError))
+async def live(parts: TheParts) -> Live:
+    """503 when a thread that runs the networks has died or hangs: restart the process."""
+    if dead := parts.batcher.dead_workers():
+        raise NotLiveError(dead)
+    return Live(status="live")
+
+
+@router.get(
+    "/ready", summary="May requests come", responses=responses(StartingError, DrainingError, NotLiveError)
+)
+async def ready(parts: TheParts) -> Ready:
+    """503 until the networks are warmed, and again from SIGTERM on."""
+    parts.lifecycle.require_ready()
+    await live(parts)
+    return Ready(status="ready", provider=parts.swapper.provider)

@@ -1,0 +1,74 @@
+"""What OpenAPI cannot guess: photo bodies, picture answers, headers, the Problem schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from faceswap.images import DigitalSource, ImageFormat
+from service.forms import FIELD
+from service.schemas import Problem
+
+_BINARY = {"type": "string", "format": "binary"}
+_RAW_TYPES = [*(format.media_type for format in ImageFormat), "application/octet-stream"]
+
+PHOTO_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One photo, JPEG, PNG or WebP: as a form file or as the body itself.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: {**_BINARY, "description": "The photo."}},
+                }
+            },
+            **{kind: {"schema": _BINARY} for kind in _RAW_TYPES},
+        },
+    }
+}
+
+
+def _header(description: str, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", **schema}}
+
+
+REQUEST_ID_HEADER = {
+    "X-Request-ID": _header("The caller's own id if sane, else a new one; the log has the same.")
+}
+
+SWAP_HEADERS = REQUEST_ID_HEADER | {
+    "Server-Timing": _header("Milliseconds for read, detect, queue, encode, decode, paste and write."),
+    "X-Digital-Source-Type": _header(
+        "IPTC's word for how the picture came to be: it is synthetic.", enum=[s.value for s in DigitalSource]
+    ),
+    "X-Face-Box": _header(
+        "The face that was swapped: left, top, right, bottom as shares of the upright photo's width and "
+        "height. Not with crop=none."
+    ),
+    "X-Face-Score": _header("The detector's confidence, 0 to 1. Not with crop=none."),
+}
+
+
+def picture_answer(
+    description: str, formats: list[ImageFormat], headers: dict[str, Any]
+) -> dict[int | str, dict[str, Any]]:
+    """`responses` for a route that answers a picture."""
+    content = {format.media_type: {"schema": _BINARY} for format in formats}
+    return {200: {"description": description, "content": content, "headers": headers}}
+
+
+class DescribedApp(FastAPI):
+    """FastAPI that also describes Problem, which routes refer to and no route returns."""
+
+    def openapi(self) -> dict[str, Any]:
+        fresh = self.openapi_schema is None
+        schema = super().openapi()
+        if fresh:
+            template = "#/components/schemas/{model}"
+            _, definitions = models_json_schema([(Problem, "serialization")], ref_template=template)
+            schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        return schema

@@ -1,0 +1,37 @@
+"""What the routes work with: made once by `create_app`, handed in by dependency, never global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.admission import Admission
+from service.batching import Batcher
+from service.lifecycle import Lifecycle
+from service.settings import Settings
+from service.swapping import PhotoSwapper, SwapPipeline
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """One of each per app."""
+
+    settings: Settings
+    swapper: PhotoSwapper
+    lifecycle: Lifecycle
+    admission: Admission
+    batcher: Batcher
+    pipeline: SwapPipeline
+    version: str
+    workers: int
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+async def _parts(request: Request) -> Parts:
+    return cast(Parts, request.app.state.parts)
+
+
+TheParts = Annotated[Parts, Depends(_parts)]

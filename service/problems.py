@@ -1,0 +1,153 @@
+"""Errors as answers: RFC 9457 problems, whoever raised them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from faceswap.errors import SwapError, UnknownIdentityError
+from service.errors import (
+    TABLE,
+    InternalError,
+    InvalidParameterError,
+    Kind,
+    MethodNotAllowedError,
+    NotFoundError,
+    ServiceError,
+    kind_of,
+)
+from service.schemas import ParameterError, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger("faceswapd.problems")
+
+
+def register(app: FastAPI) -> None:
+    """Every error that can reach the client leaves as a problem; the 500s come from `Telemetry`."""
+    app.add_exception_handler(SwapError, _on_known)
+    app.add_exception_handler(ServiceError, _on_known)
+    app.add_exception_handler(ClientDisconnect, _on_known)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+
+
+def answer_for(error: Exception, request_id: str, errors: list[ParameterError] | None = None) -> Response:
+    """The problem that the table gives for `error`."""
+    kind = kind_of(error)
+    problem = Problem(
+        type=kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=kind.detail or str(error) or kind.title,
+        request_id=request_id,
+        known=error.known if isinstance(error, UnknownIdentityError) else None,
+        errors=errors,
+    )
+    headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
+    return _answer(problem, headers)
+
+
+def responses(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` for a route that may raise `errors`; any route may fail with a 500."""
+    kinds = [TABLE[error] for error in (*errors, InternalError)]
+    described: dict[int | str, dict[str, Any]] = {
+        status: _described([kind for kind in kinds if kind.status == status])
+        for status in sorted({kind.status for kind in kinds})
+    }
+    # Also keeps FastAPI from adding its own 422 body, which this service never sends.
+    described["default"] = {"description": "Any other error", "content": {MEDIA_TYPE: {"schema": _REFERENCE}}}
+    return described
+
+
+_REFERENCE = {"$ref": "#/components/schemas/Problem"}
+
+
+def _described(kinds: Sequence[Kind]) -> dict[str, Any]:
+    examples = {
+        kind.slug: {
+            "summary": kind.title,
+            "value": {
+                "type": kind.type,
+                "title": kind.title,
+                "status": kind.status,
+                "detail": kind.detail or "What happened and what to do about it.",
+                "request_id": "3f0c9a52d7e14c0b8a6f2f5a7a1be1c4",
+            },
+        }
+        for kind in kinds
+    }
+    described: dict[str, Any] = {
+        "description": "; ".join(f"`{kind.type}`: {kind.title}" for kind in kinds),
+        "content": {MEDIA_TYPE: {"schema": _REFERENCE, "examples": examples}},
+    }
+    if any(kind.retry_after_s is not None for kind in kinds):
+        schema = {"type": "integer"}
+        described["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": schema}}
+    return described
+
+
+async def _on_known(request: Request, error: Exception) -> Response:
+    if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request %s failed", _request_id(request), exc_info=error)
+    return answer_for(error, _request_id(request))
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = [_parameter_error(entry) for entry in error.errors()]
+    detail = "; ".join(f"{w.where} parameter '{w.name}': {w.message}" for w in wrong)
+    return answer_for(InvalidParameterError(detail), _request_id(request), wrong)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """Errors of the framework itself: no such address, method not allowed."""
+    assert isinstance(error, HTTPException)
+    ours: dict[int, ServiceError] = {404: NotFoundError(), 405: MethodNotAllowedError()}
+    if error.status_code in ours:
+        response = answer_for(ours[error.status_code], _request_id(request))
+    else:  # none is known today; RFC 9457's type for "the status says it all"
+        title = HTTPStatus(error.status_code).phrase
+        response = _answer(
+            Problem(
+                type="about:blank",
+                title=title,
+                status=error.status_code,
+                detail=title,
+                request_id=_request_id(request),
+            ),
+            {},
+        )
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _parameter_error(entry: dict[str, Any]) -> ParameterError:
+    """Without pydantic's `input` and `ctx`: what was sent is never repeated."""
+    where, *names = entry["loc"]
+    name = ".".join(str(part) for part in names)[:64]
+    message = str(entry["msg"])
+    if entry["type"] == "missing":
+        message = "is missing"
+    if entry["type"] == "extra_forbidden":
+        message = "is unknown; GET /openapi.json describes the known ones"
+    if name == "target":
+        message += "; GET /identities lists the targets"
+    return ParameterError(where=str(where), name=name, message=message)
+
+
+def _answer(problem: Problem, headers: dict[str, str]) -> Response:
+    body = problem.model_dump_json(exclude_none=True)
+    return Response(body, problem.status, headers, MEDIA_TYPE)
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("request_id", ""))

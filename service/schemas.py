@@ -1,0 +1,128 @@
+"""What goes over HTTP, in and out: the query of a swap, identities, health, problems."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from faceswap.bundle import Consent, Parity
+from faceswap.images import ImageFormat
+
+
+class CropMode(StrEnum):
+    AUTO = "auto"
+    NONE = "none"
+
+
+class Output(StrEnum):
+    FACE = "face"
+    PHOTO = "photo"
+
+
+class SwapQuery(BaseModel):
+    """The query of POST /swap. Unknown names are refused: a typo must not be ignored in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: Annotated[str, Field(description="The identity to render; GET /identities lists them.")]
+    crop: Annotated[
+        CropMode,
+        Field(description="auto: find and align the face. none: the photo is a ready, aligned 64x64 crop."),
+    ] = CropMode.AUTO
+    face: Annotated[
+        int, Field(ge=0, le=99, description="Which face of the photo: 0 is the largest, 1 the next one.")
+    ] = 0
+    output: Annotated[
+        Output,
+        Field(description="face: the swapped 64x64 face. photo: the whole photo with that face set into it."),
+    ] = Output.FACE
+    format: Annotated[ImageFormat, Field(description="The answer's picture format.")] = ImageFormat.PNG
+
+
+class ParameterError(BaseModel):
+    """One wrong parameter. The value that was sent is not repeated."""
+
+    where: Annotated[str, Field(description="query, path or header", examples=["query"])]
+    name: Annotated[str, Field(examples=["face"])]
+    message: Annotated[str, Field(examples=["Input should be greater than or equal to 0"])]
+
+
+class Problem(BaseModel):
+    """RFC 9457. `type` is stable, decide by it; `detail` is for people and may change."""
+
+    type: Annotated[str, Field(description="Stable name of the error.", examples=["/problems/no-face"])]
+    title: str
+    status: int
+    detail: Annotated[str, Field(description="What happened here and what to do about it.")]
+    request_id: Annotated[str, Field(description="The X-Request-ID of this answer; the log has the same.")]
+    known: Annotated[
+        list[str] | None, Field(description="With unknown-identity: the identities there are.")
+    ] = None
+    errors: Annotated[
+        list[ParameterError] | None, Field(description="With invalid-parameter: what is wrong, one by one.")
+    ] = None
+
+
+class ProblemKind(BaseModel):
+    """A row of the table of errors."""
+
+    type: str
+    title: str
+    status: int
+
+
+class IdentitySummary(BaseModel):
+    name: str
+    licence: str
+    consent: Consent
+    url: Annotated[str, Field(description="Everything the manifest tells about this identity.")]
+    preview: Annotated[str | None, Field(description="Address of a preview picture, if there is one.")]
+
+
+class IdentityList(BaseModel):
+    identities: list[IdentitySummary]
+
+
+class Identity(IdentitySummary):
+    """What the manifest tells: whence the decoder comes, how it was trained, how good it was measured."""
+
+    training: dict[str, JsonValue]
+    metrics: dict[str, JsonValue]
+    parity: Annotated[Parity, Field(description="The measured difference of torch and onnxruntime.")]
+    crop_size: Annotated[int, Field(description="Side of the swapped face in pixels.")]
+    decoder_bytes: int
+    decoder_sha256: str
+    encoder_sha256: Annotated[str, Field(description="The encoder that this decoder was trained with.")]
+
+
+class BundleFacts(BaseModel):
+    name: str
+    created: str
+    schema_version: int
+    identities: list[str]
+
+
+class Health(BaseModel):
+    """For people; machines ask /health/live and /health/ready."""
+
+    status: Annotated[str, Field(examples=["ready"], description="starting, ready, draining or failed")]
+    version: str
+    started: datetime
+    provider: Annotated[str, Field(description="What onnxruntime really runs on.")]
+    workers: int
+    dead_workers: list[str]
+    photos: Annotated[int, Field(description="Photos inside the service now.")]
+    photos_limit: int
+    bundle: BundleFacts
+
+
+class Live(BaseModel):
+    status: Annotated[str, Field(examples=["live"])]
+
+
+class Ready(BaseModel):
+    status: Annotated[str, Field(examples=["ready"])]
+    provider: str

@@ -1,0 +1,61 @@
+"""uvicorn with manners: ready turns red before the sockets close, and a stop on request exits with 0."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from service.lifecycle import Phase
+from service.parts import Parts
+
+_TICK_S = 0.05
+
+
+class Server(uvicorn.Server):
+    """Serves one app; calls `on_ready` once its networks are warm."""
+
+    def __init__(self, config: uvicorn.Config, parts: Parts, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._parts = parts
+        self._on_ready = on_ready
+        self._announced = False
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Not uvicorn's own: that one raises the signal again at the end, so that SIGTERM exits with 143."""
+        self._parts.lifecycle.drain()
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True  # Ctrl-C twice: now
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        phase = self._parts.lifecycle.phase
+        if phase is Phase.READY and not self._announced:
+            self._announced = True
+            self._on_ready()
+        if phase is Phase.FAILED:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stays reachable while requests finish: /health/ready says 503 and new swaps are refused."""
+        started = time.monotonic()
+        self._parts.lifecycle.drain()
+        await self._wait_until_idle(started)
+        left = self._parts.settings.shutdown_grace_s - (time.monotonic() - started)
+        self.config.timeout_graceful_shutdown = max(round(left), 1)  # for answers still on the wire
+        await super().shutdown(sockets)
+
+    async def _wait_until_idle(self, started: float) -> None:
+        settings = self._parts.settings
+        while not self.force_exit:
+            passed = time.monotonic() - started
+            busy = self._parts.admission.taken > 0 and passed < settings.shutdown_grace_s
+            if not busy and passed >= settings.drain_s:
+                return
+            await asyncio.sleep(_TICK_S)

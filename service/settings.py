@@ -1,0 +1,110 @@
+"""FACESWAPD_*: every knob of the service, read once at start and handed down. Sizes and times carry units."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from faceswap.images import MAX_PIXELS
+from faceswap.sessions import Device, available_cores
+
+ENV_PREFIX = "FACESWAPD_"
+
+
+Count = Annotated[int, Field(ge=1, le=256)]
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Settings(BaseSettings):
+    """Read from the environment; `docs/api.md` lists them and a test compares the two."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True)
+
+    host: Annotated[str, Field(description="Address to listen on; 0.0.0.0: every interface.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
+    bundle: Annotated[Path, Field(description="Folder of the model bundle.")] = Path("bundles/demo")
+    device: Annotated[Device, Field(description="auto, cuda or cpu; cuda refuses to start without CUDA.")] = (
+        Device.AUTO
+    )
+    workers: Annotated[
+        Count | None,
+        Field(description="Threads that run the networks; one per core, on CUDA one."),
+    ] = None
+    threads: Annotated[Count, Field(description="Threads inside one run of a network on the CPU.")] = 1
+    image_threads: Annotated[
+        Count | None,
+        Field(description="Threads that read, detect, paste and write; by default one per core."),
+    ] = None
+    max_batch: Annotated[
+        Count | None, Field(description="Most faces in one run of a network; by default 8, on CUDA 32.")
+    ] = None
+    batch_window_ms: Annotated[
+        float, Field(ge=0, le=1000, description="How long a free worker waits for more faces to come.")
+    ] = 0.0
+    queue_images: Annotated[
+        int, Field(ge=1, description="Most photos inside the service; one more gets a 503.")
+    ] = 64
+    queue_bytes: Annotated[
+        int, Field(ge=1, description="Most bytes of bodies inside the service; more gets a 503.")
+    ] = 256_000_000
+    photos_in_memory: Annotated[
+        Count | None,
+        Field(description="Most photos worked on for output=photo at once; by default image_threads."),
+    ] = None
+    max_body_bytes: Annotated[int, Field(ge=1, description="Largest body; a larger one gets a 413.")] = (
+        20_000_000
+    )
+    max_pixels: Annotated[
+        int, Field(ge=4096, description="Largest photo, width x height; a larger one gets a 413.")
+    ] = MAX_PIXELS
+    body_timeout_s: Annotated[
+        float, Field(gt=0, description="How long a body may take to come (408 after it).")
+    ] = 30.0
+    deadline_ms: Annotated[
+        float, Field(gt=0, description="How long a swap may take from body to answer (504 after it).")
+    ] = 10_000.0
+    shutdown_grace_s: Annotated[
+        float, Field(ge=0, description="How long requests in flight may still take after SIGTERM.")
+    ] = 20.0
+    drain_s: Annotated[
+        float,
+        Field(ge=0, description="How long to stay reachable, not ready, after SIGTERM."),
+    ] = 0.0
+    log_level: Annotated[LogLevel, Field(description="debug, info, warning or error.")] = LogLevel.INFO
+
+    def worker_count(self, provider: str) -> int:
+        return self.workers or (1 if _on_cuda(provider) else available_cores())
+
+    def batch_limit(self, provider: str) -> int:
+        return self.max_batch or (32 if _on_cuda(provider) else 8)
+
+    def image_thread_count(self) -> int:
+        return self.image_threads or available_cores()
+
+
+def _on_cuda(provider: str) -> bool:
+    return provider.startswith("CUDA")
+
+
+def complaint(error: ValidationError) -> str:
+    """One line that names each wrong setting by its variable, without the value (it may be a secret)."""
+    parts = [f"{ENV_PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    return "; ".join(parts)
+
+
+def unknown_variables() -> list[str]:
+    """FACESWAPD_* names in the environment that no setting reads: most likely slips of the pen."""
+    known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    ours = {name for name in os.environ if name.upper().startswith(ENV_PREFIX)}
+    return sorted(name for name in ours if name.upper() not in known)

@@ -1,0 +1,96 @@
+"""What a request tells about itself: its id, where its time went, and one line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import InternalError
+from service.problems import answer_for
+
+REQUEST_ID = "X-Request-ID"
+STEPS = ("read", "detect", "queue", "encode", "decode", "paste", "write")
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_NOT_PRINTABLE = re.compile(r"[^\x21-\x7e]")
+_QUIET = ("/health/live", "/health/ready")
+
+log = logging.getLogger("faceswapd.requests")
+
+
+class Clock:
+    """Seconds per step of one request. Steps follow each other, so no lock is needed."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, float] = {}
+
+    def add(self, step: str, seconds: float) -> None:
+        self.spans[step] = self.spans.get(step, 0.0) + seconds
+
+    @contextmanager
+    def span(self, step: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(step, time.monotonic() - started)
+
+    def server_timing(self) -> str:
+        """The Server-Timing header: milliseconds by step, in the order of the work."""
+        return ", ".join(f"{step};dur={self.spans[step] * 1000:.1f}" for step in STEPS if step in self.spans)
+
+
+def request_id_from(headers: Headers) -> str:
+    """The caller's own id where it is harmless in a log and a header, else a new one."""
+    given = headers.get(REQUEST_ID, "")
+    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+class Telemetry:
+    """The outermost layer: names the request, answers what nobody caught with a 500, writes the line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_from(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.monotonic()
+        status = 0
+
+        async def named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, named)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if status:  # the answer has begun: only closing the connection tells the client
+                raise
+            await answer_for(InternalError(), request_id)(scope, receive, named)
+        finally:
+            _write_line(scope, status, time.monotonic() - started, request_id)
+
+
+def _write_line(scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    level = logging.DEBUG if scope["path"] in _QUIET and status < 400 else logging.INFO
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope.get("query_string", b"")
+    target = (raw + (b"?" + query if query else b"")).decode("latin-1")[:200]
+    target = _NOT_PRINTABLE.sub("?", target)  # a log line is one line, whatever was asked for
+    log.log(level, "%s %s %d %.1f ms id=%s", scope["method"], target, status, seconds * 1000, request_id)

@@ -1,0 +1,110 @@
+"""The photo out of a request: multipart field `image` or a raw body, bounded in bytes and in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import (
+    BadMultipartError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    NoImageError,
+    UnsupportedBodyError,
+)
+from service.forms import FIELD, PhotoForm
+
+RAW_TYPES = ("image/", "application/octet-stream")
+HOW = (
+    f"send the photo as the file field '{FIELD}' of a multipart form (curl -F {FIELD}=@photo.jpg) "
+    "or as the body with its type (curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg)"
+)
+
+T = TypeVar("T")
+
+
+def announced_bytes(request: Request, limit: int) -> int:
+    """What Content-Length says; `limit` where the length is unknown. Raises BodyTooLargeError."""
+    length = _content_length(request)
+    if length is None:
+        return limit
+    if length > limit:
+        raise BodyTooLargeError(limit)
+    return length
+
+
+async def read_photo(request: Request, limit: int, timeout_s: float) -> bytes:
+    """The photo's bytes, never empty. uvicorn itself would wait for a slow body for ever."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _read(request, limit)
+    except TimeoutError:
+        raise BodyTimeoutError(timeout_s) from None
+    except (BadMultipartError, NoImageError) as error:
+        raise type(error)(f"{error}; {HOW}") from None
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the client leaves. The body must have been read.
+
+    uvicorn tells of a client that left only to those who ask; nobody else would stop the work.
+    """
+    job = asyncio.create_task(work)
+    watch = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({job, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not job.done():
+            raise ClientDisconnect
+        return job.result()
+    finally:
+        job.cancel()
+        watch.cancel()
+        await asyncio.gather(job, watch, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _content_length(request: Request) -> int | None:
+    text = request.headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _from_form(request, limit)
+    async with aclosing(_bounded(request, limit)) as stream:
+        if kind.startswith(RAW_TYPES):
+            body = b"".join([chunk async for chunk in stream])
+        else:
+            body = await anext(stream)
+    if not body:
+        raise NoImageError("the body is empty")
+    if not kind.startswith(RAW_TYPES):
+        what = "is not that of a picture" if kind else "is missing"
+        raise UnsupportedBodyError(f"the Content-Type of the body {what}; {HOW}")
+    return body
+
+
+async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLargeError(limit)
+        yield chunk
+
+
+async def _from_form(request: Request, limit: int) -> bytes:
+    form = PhotoForm(request.headers["content-type"])
+    async with aclosing(_bounded(request, limit)) as stream:
+        async for chunk in stream:
+            form.feed(chunk)
+    return form.photo()
