@@ -1,0 +1,87 @@
+# The one door. `make help` lists what there is; every command of the README goes through here.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The first of these that is a Python 3.11, 3.12 or 3.13; PYTHON=python3.12 overrules it.
+FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done
+ifndef PYTHON
+PYTHON := $(shell $(FIND_PYTHON))
+endif
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+
+BUNDLE ?= bundles/demo
+HOST ?= 127.0.0.1
+PORT ?= 8000
+DEVICE ?= auto
+ARGS ?=
+
+# onnxruntime 1.29 and newer reports its sessions to its makers unless this is set.
+export ORT_DISABLE_TELEMETRY := 1
+
+# The two onnxruntime wheels break each other, so each has a virtual environment of its own; and the
+# service's must not hold torch, so training and tests have theirs.
+ifeq ($(DEVICE),cuda)
+SERVE := .venv-gpu
+else
+SERVE := .venv
+endif
+TEST := .venv-test
+DEV := .venv-dev
+
+# What is installed in each. A stamp per Python version: another PYTHON= makes the environment anew.
+$(SERVE)/.made-$(VERSION): EXTRAS := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
+$(TEST)/.made-$(VERSION): EXTRAS := cpu,test
+$(DEV)/.made-$(VERSION): EXTRAS := cpu,train,dev
+
+.PHONY: help serve test test-service lint format bench demo train-demo clean python
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+serve: $(SERVE)/.made-$(VERSION) ## start the service (HOST= PORT= DEVICE=auto|cuda|cpu BUNDLE=)
+	@FACESWAPD_HOST=$(HOST) FACESWAPD_PORT=$(PORT) FACESWAPD_DEVICE=$(DEVICE) FACESWAPD_BUNDLE=$(BUNDLE) \
+		exec $(SERVE)/bin/python -m service
+
+test: lint ## lint, then all tests
+	$(DEV)/bin/python -m pytest $(ARGS)
+
+test-service: $(TEST)/.made-$(VERSION) ## the tests that need no torch, in an environment without it
+	$(TEST)/bin/python -m pytest $(ARGS)
+
+lint: $(DEV)/.made-$(VERSION) ## ruff, mypy --strict, import-linter
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports --no-cache
+
+format: $(DEV)/.made-$(VERSION) ## put the code into ruff's form
+	$(DEV)/bin/ruff check --fix .
+	$(DEV)/bin/ruff format .
+
+bench: $(SERVE)/.made-$(VERSION) ## swaps/s over HTTP beside bare onnxruntime (DEVICE= BUNDLE=)
+	$(SERVE)/bin/python -m benchmarks.serving --bundle $(BUNDLE) --device $(DEVICE) $(ARGS)
+
+demo: $(SERVE)/.made-$(VERSION) ## a picture of sources and swaps: demo.png (BUNDLE=)
+	$(SERVE)/bin/python -m examples.sheet examples/a.jpg examples/b.jpg --bundle $(BUNDLE) --out demo.png $(ARGS)
+
+train-demo: $(DEV)/.made-$(VERSION) ## a short real training, exported to runs/demo/bundle
+	$(DEV)/bin/python -m models.train --people examples/people --out runs/demo --minutes 3 $(ARGS)
+	$(DEV)/bin/python -m export runs/demo --out runs/demo/bundle --replace
+	@echo "Serve it with: make serve BUNDLE=runs/demo/bundle"
+
+clean: ## remove the virtual environments and caches, not runs/
+	rm -rf .venv .venv-gpu .venv-test .venv-dev .mypy_cache .ruff_cache .pytest_cache build dist
+	find faceswap service models export benchmarks examples tests -name __pycache__ -prune -exec rm -rf {} +
+
+python:
+	@[ -n "$(VERSION)" ] || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $(VERSION)" >&2; exit 1; }
+
+%/.made-$(VERSION): pyproject.toml constraints.txt | python
+	@echo "Installing into $* (extras $(EXTRAS), Python $(VERSION)); only once, it takes a minute or more"
+	@$(PYTHON) -m venv --clear $*
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
