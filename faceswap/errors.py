@@ -38,9 +38,7 @@ class UnknownIdentityError(SwapError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.known = sorted(known)
-        super().__init__(
-            f"there is no identity {name[:64]!r}; this service has: {', '.join(self.known)}"
-        )
+        super().__init__(f"there is no identity {name[:64]!r}; this service has: {', '.join(self.known)}")
 
 
 class BundleError(SwapError):

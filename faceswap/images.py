@@ -17,8 +17,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from faceswap.errors import ImageTooLargeError, NotAnImageError, TruncatedImageError
 from faceswap.faces import Image, Pixels
 
-MAX_PIXELS = 50_000_000
-"""Read from the header before anything is decoded: a 10 kB PNG may announce 81 Mpx."""
+MAX_PIXELS = 51_000_000
+"""A 50 Mpx phone makes 8160x6144. Read from the header before anything is decoded, as a 10 kB PNG may
+announce 81 Mpx."""
 
 # Named by their classes: the import registers each, else the first WebP would load all of Pillow's plugins.
 _FORMATS = tuple(str(file.format) for file in (JpegImageFile, PngImageFile, WebPImageFile))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from faceswap.signatures import first_line
 from models.autoencoder import Encoder, EncoderConfig
 from models.decoders import Decoder, DecoderConfig
 from models.errors import CheckpointError
@@ -75,6 +76,14 @@ class Checkpoint:
             raise CheckpointError(f"{path} cannot be read as a checkpoint: {type(error).__name__}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise CheckpointError(f"{path} is no faceswapd checkpoint of format {FORMAT}")
+        try:
+            return cls._of(content)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = f"{type(error).__name__} {first_line(error)}"
+            raise CheckpointError(f"{path} does not fit this version: {reason}") from error
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Checkpoint:
         encoder = Encoder(EncoderConfig(**content["encoder_config"]))
         encoder.load_state_dict(content["encoder"])
         decoders = {}

@@ -83,6 +83,10 @@ def _chosen(options: argparse.Namespace) -> list[tuple[Path, Path]]:
         raise DataError(
             f"no pictures ({', '.join(sorted(PICTURES))}) in {', '.join(map(str, options.photos))}"
         )
+    targets = Counter(relative.with_suffix("") for _, relative in photos)
+    shared = [target.as_posix() for target, count in targets.items() if count > 1]
+    if shared:
+        raise DataError(f"several photos would become {shared[0]}.jpg; crop them into different folders")
     last = None if options.first is None else options.skip + options.first
     return photos[options.skip : last]
 

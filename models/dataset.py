@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as PillowImage
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from faceswap.faces import CROP_SIZE
+from faceswap.bundle import IdentityName
+from faceswap.faces import CROP_SIZE, Pixels
+from models.checkpoint import UNIVERSAL
 from models.errors import DataError
 
 MARGIN = 8
 """Pixels that a training crop keeps around the 64x64 that serving sees, on every side."""
 PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 HELD_OUT_SHARE = 0.1
+_NAMES: TypeAdapter[str] = TypeAdapter(IdentityName)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,10 +77,24 @@ def load_people(folder: Path) -> list[Person]:
     """One person per subfolder of `folder`."""
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; it should hold one folder of crops for each person")
-    people = [load_person(sub) for sub in sorted(folder.iterdir()) if sub.is_dir()]
-    if not people:
+    folders = [sub for sub in sorted(folder.iterdir()) if sub.is_dir()]
+    if not folders:
         raise DataError(f"{folder} has no subfolders; it should hold one folder of crops for each person")
-    return people
+    for sub in folders:
+        _check_name(sub)
+    return [load_person(sub) for sub in folders]
+
+
+def _check_name(folder: Path) -> None:
+    """Said before hours of training and not by the export after them."""
+    try:
+        _NAMES.validate_python(folder.name)
+    except ValidationError as error:
+        raise DataError(
+            f"{folder}: a person's folder is named in lower-case letters, digits, _ and - only; rename it"
+        ) from error
+    if folder.name == UNIVERSAL:
+        raise DataError(f"{folder}: the name {UNIVERSAL!r} is taken by the decoder of everybody; rename it")
 
 
 def load_general(folders: Iterable[Path]) -> Tensor:
@@ -97,16 +115,37 @@ def load_crops(files: list[Path]) -> Tensor:
     side = CROP_SIZE + 2 * MARGIN
     crops = np.empty((len(files), side, side, 3), dtype=np.uint8)
     for index, file in enumerate(files):
-        with PillowImage.open(file) as picture:
-            if picture.size != (side, side):
-                raise DataError(
-                    f"{file} is {picture.width}x{picture.height}; training wants {side}x{side} crops "
-                    f"made by: python -m models.crop PHOTOS --out DIR"
-                )
-            crops[index] = np.asarray(picture.convert("RGB"))
+        crops[index] = _load_crop(file, side)
     return torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()  # (n, 3, 80, 80)
+
+
+def _load_crop(file: Path, side: int) -> Pixels:
+    try:
+        with PillowImage.open(file) as picture:
+            width, height, pixels = *picture.size, np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # what Pillow raises for a damaged file
+        raise DataError(f"{file} cannot be read as a picture") from error
+    if (width, height) != (side, side):
+        raise DataError(
+            f"{file} is {width}x{height}; training wants {side}x{side} crops "
+            f"made by: python -m models.crop PHOTOS --out DIR"
+        )
+    return pixels
 
 
 def centre(crops: Tensor) -> Tensor:
     """The 64x64 that serving sees of crops (n, 3, 80, 80)."""
     return crops[..., MARGIN : MARGIN + CROP_SIZE, MARGIN : MARGIN + CROP_SIZE]
+
+
+def most_frontal(crops: Tensor) -> Tensor:
+    """The 64x64 of a frontal, evenly lit crop with open eyes, of crops (n, 3, 80, 80).
+
+    Of the twentieth that is most like its mirror image, the one with the most contrast at the eyes.
+    """
+    faces = centre(crops).float().mean(dim=1)  # (n, 64, 64)
+    inner = faces[:, 16:56, 10:54]  # brows to mouth
+    asymmetry = (inner - inner.flip(-1)).abs().mean(dim=(1, 2)) / inner.std(dim=(1, 2)).clamp_min(1)
+    frontal = asymmetry.argsort()[: max(1, len(crops) // 20)]
+    eyes = faces[frontal, 22:30, 14:50].std(dim=(1, 2))
+    return centre(crops[frontal[eyes.argmax()]])

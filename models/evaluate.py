@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from models.previews import sheet
 
 log = logging.getLogger("models.evaluate")
 PHOTOS_PER_PERSON = 5
+Row = dict[str, float | None]
+"""Figures by name; None where nothing could be measured, such as landmarks without any face found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +78,7 @@ def evaluate(swapper: Swapper, sets: Sets, judge: Judge) -> tuple[dict[str, Any]
         real = halves[name][1::2]
         apart = m.all_pairs_distance(real, source_embeddings)
 
-        def measure(faces: m.Faces, number: int = number, apart: float = apart) -> dict[str, float]:
+        def measure(faces: m.Faces, number: int = number, apart: float = apart) -> Row:
             embeddings, found = embed_all(judge, faces), m.landmarks(swapper.detector, faces)
             sources = source_embeddings[: len(faces)]
             row = {
@@ -86,7 +89,7 @@ def evaluate(swapper: Swapper, sets: Sets, judge: Judge) -> tuple[dict[str, Any]
                 "landmark_error": m.landmark_error(points[: len(faces)], found),
                 "light": m.light_correlation(sets.sources[: len(faces)], faces, mask),
             }
-            return {key: round(value, 4) for key, value in row.items()}
+            return {key: round(v, 4) if math.isfinite(v) else None for key, v in row.items()}
 
         swaps = _swap(swapper, sets.sources, name)
         decoded = _swap(swapper, unseen, name)
@@ -116,9 +119,11 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, row: dict[str, float], columns: tuple[str, ...]) -> str:
-    cells = [f"{row[key]:.1f}" if key == "psnr" else f"{row[key]:.2f}" for key in columns if key in row]
-    return f"| {name} | " + " | ".join([*cells, *["-"] * (len(columns) - len(cells))]) + " |"
+def _line(name: str, row: Row, columns: tuple[str, ...]) -> str:
+    digits = {"psnr": 1}
+    values = [(key, row.get(key)) for key in columns]
+    cells = ["-" if value is None else f"{value:.{digits.get(key, 2)}f}" for key, value in values]
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def _swap(swapper: Swapper, crops: m.Faces, name: str) -> m.Faces:
@@ -150,6 +155,9 @@ def _sets(swapper: Swapper, options: argparse.Namespace) -> Sets:
     unseen = {
         n: _crops(swapper, pictures_below(options.people / n)[options.skip :]) for n in swapper.identities
     }
+    short = sorted(name for name, crops in unseen.items() if len(crops) < 2)
+    if short:
+        raise DataError(f"{', '.join(short)}: no photos with a face are left after the first {options.skip}")
     return Sets(sources, unseen, [crops for crops in others if len(crops)])
 
 

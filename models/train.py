@@ -18,7 +18,7 @@ from tqdm import tqdm
 from faceswap.alignment import Template
 from models.autoencoder import Encoder, EncoderConfig
 from models.checkpoint import UNIVERSAL, Checkpoint
-from models.dataset import Person, centre, load_general, load_people
+from models.dataset import Person, centre, load_general, load_people, most_frontal
 from models.decoders import Decoder, DecoderConfig
 from models.errors import CheckpointError, TrainingError
 from models.previews import save_previews
@@ -83,9 +83,10 @@ def _loop(
     out: Path = options.out
     sources = _preview_sources(people, general)
     saved = shown = time.monotonic()
-    log_file = out / "log.jsonl"
     out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=1000, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", file=sys.stdout) as bar:
+    form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+    done = int(1000 * trainer.share_done())  # a resumed run does not start at 0
+    with tqdm(total=1000, initial=done, bar_format=form, file=sys.stdout) as bar:
         for progress in trainer.run():
             now = time.monotonic()
             if progress.step % 20 == 0:
@@ -95,10 +96,8 @@ def _loop(
                 bar.set_postfix_str(
                     f"{stage}, {progress.updates} images, {rate:.0f}/s, loss {progress.loss:.4f}"
                 )
-            if progress.step % 200 == 0:
-                row = progress.record() | {"learning_rate": trainer.learning_rate()}
-                with log_file.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+            if progress.step % 200 == 0 or trainer.share_done() >= 1:
+                _write_row(trainer, out)
             if now - shown >= 60 * options.preview_minutes:
                 _preview(trainer, out, sources)
                 shown = now
@@ -156,9 +155,15 @@ def _save(trainer: Trainer, people: list[Person], facts: dict[str, Any], out: Pa
             template=[list(pair) for pair in trainer.template.shares],
             facts=facts | trainer.progress.record(),
             records={p.name: p.record for p in people},
-            previews={p.name: centre(p.crops[:1])[0] for p in people},
+            previews={p.name: most_frontal(p.crops) for p in people},
             training=training,
         ).save(out / CHECKPOINT)
+
+
+def _write_row(trainer: Trainer, out: Path) -> None:
+    row = trainer.progress.record() | {"learning_rate": trainer.learning_rate()}
+    with (out / "log.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def _preview(trainer: Trainer, out: Path, sources: Tensor) -> None:

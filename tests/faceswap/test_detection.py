@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image as PillowImage
 
 from faceswap import Box, Face, Image, Landmarks
 from faceswap.alignment import Template, align
 from faceswap.detection import LibFaceDetection
+from faceswap.faces import Pixels
 
 Photo = Callable[[str], Image]
 
@@ -157,3 +159,20 @@ def test_threads_do_not_disturb_each_other(detector: LibFaceDetection, photo: Ph
         assert [face.score for face in found] == [face.score for face in expected]
         for one, other in zip(found, expected, strict=True):
             assert np.array_equal(one.landmarks.points, other.landmarks.points)
+
+
+class OneFaceTwice(LibFaceDetection):
+    """YuNet on a day when it gives one face twice, and a second face beside it."""
+
+    def _run(self, bgr: Pixels) -> npt.NDArray[np.int16]:
+        assert bgr.shape[2] == 3
+        points = [70, 70, 90, 70, 80, 80, 72, 90, 88, 90, 0]
+        return np.array(
+            [[80, 60, 50, 40, 50, *points], [95, 62, 52, 40, 50, *points], [90, 110, 50, 30, 40, *points]],
+            np.int16,
+        )
+
+
+def test_a_face_that_was_found_twice_counts_once() -> None:
+    found = OneFaceTwice().detect(Image(np.zeros((160, 160, 3), np.uint8)), 3)
+    assert [face.score for face in found] == [0.95, 0.9]

@@ -164,7 +164,7 @@ def test_refuses_damaged_pixel_data() -> None:
 @pytest.mark.parametrize("side", [9_000, 10_000, 20_000], ids=["81 Mpx", "100 Mpx", "400 Mpx"])
 def test_the_header_alone_is_enough_to_refuse_too_many_pixels(side: int) -> None:
     # Not one of the announced rows is there: whoever decodes first says "truncated" instead.
-    with pytest.raises(ImageTooLargeError, match="the limit is 50 million"):
+    with pytest.raises(ImageTooLargeError, match="the limit is 51 million"):
         read_image(png(side, side, 1, 0, b""))
 
 

@@ -1,0 +1,257 @@
+"""The training loop on tiny networks: its stages, its guard, its averages, its budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from faceswap.alignment import Template
+from models.augment import AugmentConfig
+from models.checkpoint import UNIVERSAL
+from models.dataset import Person, centre
+from models.decoders import Decoder
+from models.errors import DivergedError
+from models.trainer import MAX_BAD_STEPS, TrainConfig, Trainer
+from tests.models.fakes import Thumbnails, small_networks
+
+QUICK = TrainConfig(updates=160, batch=8, learning_rate=3e-3, warmup_steps=5, seed=1)
+MakeTrainer = Callable[..., Trainer]
+State = dict[str, Tensor]
+
+
+@pytest.fixture
+def make_trainer(crops: Tensor) -> MakeTrainer:
+    """A trainer of `will`, as he is, and `negative`, the same crops in negative."""
+
+    def make(config: TrainConfig = QUICK, **changes: Any) -> Trainer:
+        encoder, decoders = small_networks("negative", "will")
+        people = [Person("negative", 255 - crops), Person("will", crops)]
+        config, general, device = replace(config, **changes), crops[:0], torch.device("cpu")
+        return Trainer(config, encoder, decoders, people, general, Template(), device)
+
+    return make
+
+
+class BadLoss(nn.Module):
+    """The real loss, but not a number in the steps of `bad`."""
+
+    def __init__(self, real: nn.Module, bad: range, value: float = math.nan) -> None:
+        super().__init__()
+        self.real, self.bad, self.value, self.calls = real, bad, value, 0
+
+    def forward(self, decoded: Tensor, true: Tensor) -> Tensor:
+        self.calls += 1
+        loss: Tensor = self.real(decoded, true)
+        return loss * self.value if self.calls - 1 in self.bad else loss
+
+
+def state(module: nn.Module) -> State:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def same(a: State, b: State) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def averaged(trainer: Trainer, name: str) -> State:
+    with trainer.average_weights():
+        return state(trainer.decoders[name])
+
+
+@torch.no_grad()
+def error(trainer: Trainer, name: str, crops: Tensor) -> float:
+    """Of `name`'s own crops, decoded as they are."""
+    faces = centre(crops).float()
+    decoded = torch.sigmoid(trainer.decoders[name](trainer.encoder(faces)))
+    return float(trainer.loss(decoded, faces / 255))
+
+
+# ---------------------------------------------------------------- learning
+def test_everybody_learns_their_own_face(make_trainer: MakeTrainer, crops: Tensor) -> None:
+    trainer = make_trainer(updates=600)
+    own = {"will": crops, "negative": 255 - crops, UNIVERSAL: torch.cat([crops, 255 - crops])}
+    before = {name: error(trainer, name, faces) for name, faces in own.items()}
+    losses = [progress.loss for progress in trainer.run()]
+    assert losses[-1] < losses[0]
+    for name, faces in own.items():
+        assert error(trainer, name, faces) < 0.85 * before[name], name
+    assert error(trainer, "will", crops) < error(trainer, "negative", crops)
+    assert error(trainer, "negative", 255 - crops) < error(trainer, "will", 255 - crops)
+
+
+def test_the_frozen_part_stays_as_it_is(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(updates=40)
+    vgg, bottleneck = state(trainer.encoder.vgg), state(trainer.encoder.bottleneck)
+    for _ in trainer.run():
+        pass
+    assert same(state(trainer.encoder.vgg), vgg)
+    assert not same(state(trainer.encoder.bottleneck), bottleneck)
+    assert all(parameter.grad is None for parameter in trainer.encoder.vgg.parameters())
+
+
+def test_the_same_seed_gives_the_same_weights(make_trainer: MakeTrainer) -> None:
+    def course(seed: int) -> State:
+        trainer = make_trainer(updates=48, seed=seed)
+        for _ in trainer.run():
+            pass
+        return state(trainer.trained)
+
+    assert same(course(1), course(1))
+    assert not same(course(1), course(2))
+
+
+# ---------------------------------------------------------------- stages
+def test_the_universal_decoder_comes_first_then_all_then_sharp(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    seen = []
+    for progress in trainer.run():
+        seen.append((progress.joint, progress.sharp))
+        names = {UNIVERSAL, "negative", "will"} if progress.joint else {UNIVERSAL}
+        assert set(progress.pools) == names
+        assert trainer.augment_config().warp == (0 if progress.sharp else AugmentConfig().warp)
+    assert list(dict.fromkeys(seen)) == [(False, False), (True, False), (True, True)]
+    assert seen.count((False, False)) == 4, "a fifth of 160 updates in steps of 8"
+
+
+def test_the_sharp_stage_changes_nothing_but_the_warp(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    trainer.progress.sharp = True
+    assert trainer.augment_config() == replace(QUICK.augment, warp=0.0)
+
+
+def test_people_wait_unchanged_until_the_joint_stage(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    waiting = state(trainer.decoders["will"])
+    for progress in trainer.run():
+        if progress.joint:
+            break
+        assert same(state(trainer.decoders["will"]), waiting)
+    assert not same(state(trainer.decoders["will"]), waiting)
+
+
+@pytest.mark.parametrize("name", ["will", "negative"])
+def test_a_person_starts_as_a_copy_of_everybody(make_trainer: MakeTrainer, name: str) -> None:
+    """As the average of the universal decoder; one step of Adam later no weight is further than its rate."""
+    trainer = make_trainer()
+    universal: State = {}
+    for progress in trainer.run():
+        if progress.joint:
+            break
+        universal = averaged(trainer, UNIVERSAL)
+    ours = state(trainer.decoders[name])
+    assert max((ours[key] - universal[key]).abs().max().item() for key in ours) <= QUICK.learning_rate * 1.01
+    mean = averaged(trainer, name)
+    assert max((mean[key] - universal[key]).abs().max().item() for key in ours) <= QUICK.learning_rate * 1.01
+
+
+# ---------------------------------------------------------------- the guard
+def test_a_bad_step_is_skipped_and_counted(
+    make_trainer: MakeTrainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = make_trainer(general_share=2.0)  # one decoder, so one loss a step
+    trainer.loss = BadLoss(trainer.loss, range(3, 6))
+    weights = []
+    bad = []
+    for progress in trainer.run():
+        weights.append(state(trainer.trained))
+        bad.append(progress.bad_steps)
+    assert bad[:8] == [0, 0, 0, 1, 2, 3, 0, 0]
+    assert same(weights[2], weights[5]), "nothing is learnt from a loss that is not a number"
+    assert not same(weights[5], weights[6])
+    assert all(tensor.isfinite().all() for tensor in weights[-1].values())
+    assert math.isfinite(trainer.progress.loss)
+    assert caplog.text.count("skipped") == 3
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_twenty_bad_steps_in_a_row_end_the_run(make_trainer: MakeTrainer, value: float) -> None:
+    trainer = make_trainer(updates=800, general_share=2.0)
+    trainer.loss = BadLoss(trainer.loss, range(2, 999), value)
+    steps = trainer.run()
+    with pytest.raises(DivergedError, match="--learning-rate"):
+        for _ in steps:
+            pass
+    assert trainer.loss.calls == 2 + MAX_BAD_STEPS
+    assert all(parameter.isfinite().all() for parameter in trainer.trained.parameters())
+
+
+# ---------------------------------------------------------------- averages
+def test_average_weights_are_exchanged_and_given_back(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(updates=80)
+    for _ in trainer.run():
+        pass
+    raw, average = state(trainer.trained), [tensor.clone() for tensor in trainer.average]
+    with trainer.average_weights():
+        inside = [parameter.detach().clone() for parameter in trainer.trained.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(inside, average, strict=True))
+    assert same(state(trainer.trained), raw)
+    assert all(torch.equal(a, b) for a, b in zip(trainer.average, average, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(average, trainer.trained.parameters(), strict=True))
+
+
+def test_average_weights_are_given_back_after_an_error(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(updates=16)
+    for _ in trainer.run():
+        pass
+    raw = state(trainer.trained)
+    with pytest.raises(RuntimeError, match="disk full"), trainer.average_weights():
+        raise RuntimeError("disk full")
+    assert same(state(trainer.trained), raw)
+
+
+# ---------------------------------------------------------------- the budget
+def test_the_budget_counts_image_updates(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(updates=100)
+    assert [progress.updates for progress in trainer.run()][:2] == [8, 16]
+    assert 100 <= trainer.progress.updates < 108
+    assert trainer.progress.step >= 100 // 8
+    assert list(trainer.run()) == [], "a spent budget has no more steps"
+
+
+def test_the_nearer_of_two_limits_counts(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(updates=100, minutes=1.0)
+    trainer.progress.updates, trainer.progress.seconds = 25, 6.0
+    assert trainer.share_done() == pytest.approx(0.25)
+    trainer.progress.seconds = 45.0
+    assert trainer.share_done() == pytest.approx(0.75)
+
+
+def test_minutes_end_a_run(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(updates=None, minutes=0.3 / 60)
+    for _ in trainer.run():
+        pass
+    assert 0.3 <= trainer.progress.seconds < 10
+
+
+def test_the_learning_rate_warms_up_and_falls(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(updates=240)
+    rates = [trainer.learning_rate() for _ in trainer.run()]
+    assert rates[0] == pytest.approx(QUICK.learning_rate * 2 / 5, rel=0.05), "after the first step"
+    assert max(rates) == pytest.approx(QUICK.learning_rate, rel=0.05)
+    assert rates[-1] == pytest.approx(QUICK.learning_rate * QUICK.final_rate, rel=0.1)
+
+
+def test_each_variant_is_used_about_as_often_as_asked_for(make_trainer: MakeTrainer) -> None:
+    """That is what the pool is for: the frozen part runs once for `reuse` updates."""
+    trainer = make_trainer(updates=800, general_share=2.0, reuse=4)
+    assert isinstance(trainer.encoder, Thumbnails)
+    steps = trainer.run()
+    next(steps)
+    after_filling = trainer.encoder.seen
+    for _ in steps:
+        pass
+    encoded = trainer.encoder.seen - after_filling
+    assert (trainer.progress.updates - QUICK.batch) / encoded == pytest.approx(4, rel=0.05)
+
+
+def test_decoders_are_whole_modules_of_their_own(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    addresses = [p.data_ptr() for d in trainer.decoders.values() for p in d.parameters()]
+    assert len(addresses) == len(set(addresses))
+    assert all(isinstance(decoder, Decoder) for decoder in trainer.decoders.values())
