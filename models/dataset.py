@@ -141,11 +141,11 @@ def centre(crops: Tensor) -> Tensor:
 def most_frontal(crops: Tensor) -> Tensor:
     """The 64x64 of a frontal, evenly lit crop with open eyes, of crops (n, 3, 80, 80).
 
-    Of the twentieth that is most like its mirror image, the one with the most contrast at the eyes.
+    Of the eight that are most like their mirror images, the one with the most contrast at the eyes.
     """
     faces = centre(crops).float().mean(dim=1)  # (n, 64, 64)
     inner = faces[:, 16:56, 10:54]  # brows to mouth
     asymmetry = (inner - inner.flip(-1)).abs().mean(dim=(1, 2)) / inner.std(dim=(1, 2)).clamp_min(1)
-    frontal = asymmetry.argsort()[: max(1, len(crops) // 20)]
-    eyes = faces[frontal, 22:30, 14:50].std(dim=(1, 2))
+    frontal = asymmetry.argsort()[:8]
+    eyes = faces[frontal, 22:30, 16:48].std(dim=(1, 2))
     return centre(crops[frontal[eyes.argmax()]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from torch import Tensor
 
 from faceswap.detection import LibFaceDetection
 from models import metrics as m
-from models.judge import DlibJudge, embed_all, face_mask
-from tests.models.fakes import ColourJudge
+from models.judge import face_mask
 
 
 @pytest.fixture(scope="module")
@@ -112,32 +110,3 @@ def test_landmark_error_is_a_share_of_the_eye_distance() -> None:
     assert m.landmark_error([points, points], [points, points + (3, 4)]) == pytest.approx((0 + 5 / 20) / 2)
     assert m.landmark_error([points, points], [points, None]) == 0
     assert math.isnan(m.landmark_error([points], [None])), "nothing was measured"
-
-
-def test_the_judge_knows_a_person_again(pictures: m.Faces, examples: Path) -> None:
-    pytest.importorskip("_dlib_pybind11", reason="the judge is not installed")
-    pytest.importorskip("face_recognition_models", reason="the judge's models are not installed")
-    judge = DlibJudge()
-    embeddings = embed_all(judge, pictures)
-    assert embeddings.shape == (len(pictures), 128)
-    assert np.array_equal(judge.embed(pictures[0]), embeddings[0])
-    spread = m.mean_distance(embeddings, embeddings.mean(axis=0))
-    assert spread < 0.45
-    stranger = _face_of(examples / "a.jpg")
-    assert np.linalg.norm(judge.embed(stranger) - embeddings.mean(axis=0)) > spread + 0.1
-
-
-def test_without_the_judge_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "_dlib_pybind11", None)
-
-
-def test_the_fake_judge_tells_pictures_apart(pictures: m.Faces) -> None:
-    embeddings = embed_all(ColourJudge(), pictures)
-    distances = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=2)
-    assert (distances.argmin(axis=1) == np.arange(len(pictures))).all()
-
-
-def _face_of(photo: Path) -> np.ndarray:
-    from models.crop import crop_photo
-
-    return np.asarray(crop_photo(photo.read_bytes(), LibFaceDetection(), None))

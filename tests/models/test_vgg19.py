@@ -68,9 +68,7 @@ def test_the_first_layer_takes_rgb_where_the_stored_one_takes_bgr(imagenet: VGG1
     assert (ours - swapped).abs().max() > 10, "the test could not tell"
 
 
-def test_real_faces_give_the_large_features_that_relu4_1_is_known_for(
-    imagenet: VGG19, faces: Tensor
-) -> None:
+def test_real_faces_give_the_large_features_that_relu4_1_is_known_for(imagenet: VGG19, faces: Tensor) -> None:
     features = imagenet(faces[:4])
     assert 1_000 < features[features > 0].mean() < 30_000
     assert 0.05 < (features > 0).float().mean() < 0.9
