@@ -74,13 +74,14 @@ def resample(pixels: Pixels, matrix: Matrix, size: int) -> Pixels:
     """
     back = invert(matrix)
     corners = transform(np.array([[0, 0], [size, 0], [size, size], [0, size]], dtype=np.float64), back)
-    x0, y0 = np.floor(corners.min(axis=0)).astype(int) - 4
-    x1, y1 = np.ceil(corners.max(axis=0)).astype(int) + 4
+    shrink = max(int(np.hypot(back[0, 0], back[1, 0])), 1)
+    # whole blocks of the picture's own grid: a larger crop of the same face gets the same pixels
+    x0, y0 = (np.floor(corners.min(axis=0) / shrink).astype(int) - 4) * shrink
+    x1, y1 = (np.ceil(corners.max(axis=0) / shrink).astype(int) + 4) * shrink
     rows = np.clip(np.arange(y0, y1), 0, pixels.shape[0] - 1)
     columns = np.clip(np.arange(x0, x1), 0, pixels.shape[1] - 1)
     window = PillowImage.fromarray(pixels[rows[:, None], columns])
     back = back - np.array([[0, 0, x0], [0, 0, y0]])
-    shrink = int(np.hypot(back[0, 0], back[1, 0]))
     if shrink >= 2:
         window, back = window.reduce(shrink), back / shrink
     method, filter_ = PillowImage.Transform.AFFINE, PillowImage.Resampling.BICUBIC

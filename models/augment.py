@@ -19,9 +19,10 @@ class AugmentConfig:
     warp: float = 1.6
     warp_points: int = 5
     tone_share: float = 0.85
-    gain: float = 0.9
+    darkest: float = 0.12
+    brightest: float = 0.8
     gamma: float = 0.35
-    channel: float = 0.06
+    channel: float = 0.1
 
 
 def augment(
@@ -63,14 +64,21 @@ def _affine_grid(n: int, size: int, side: int, config: AugmentConfig, generator:
 
 
 def _tone(pictures: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Gain, gamma and colour of (N, 3, H, W) in 0..255, for `tone_share` of the pictures."""
+    """Gamma, colour and exposure of (N, 3, H, W) in 0..255, for `tone_share` of the pictures.
+
+    The mean after it is log-uniform between `darkest` and `brightest` (shares of white), whatever it
+    was before: with the same gains for everybody, dark skin would never be seen as bright as pale skin.
+    """
     n = len(pictures)
     chosen = (_uniform(n, generator) < 2 * config.tone_share - 1).float().view(n, 1, 1, 1)
-    gain = torch.exp(_uniform(n, generator) * config.gain).view(n, 1, 1, 1)
-    channel = torch.exp(_noise((n, 3, 1, 1), generator) * config.channel)
     gamma = torch.exp(_uniform(n, generator) * config.gamma).view(n, 1, 1, 1)
-    unit = (pictures / 255).clamp(1e-3, 1)
-    toned = (unit.pow(gamma) * gain * channel).clamp(0, 1) * 255
+    channel = torch.exp(_noise((n, 3, 1, 1), generator) * config.channel)
+    toned = (pictures / 255).clamp(1e-3, 1).pow(gamma) * channel
+    place = (_uniform(n, generator) + 1) / 2
+    mean = config.darkest * (config.brightest / config.darkest) ** place
+    quarter = pictures.shape[-1] // 4  # the middle of the crop is face
+    middle = toned[..., quarter:-quarter, quarter:-quarter].mean(dim=(1, 2, 3))
+    toned = (toned * (mean / middle).view(n, 1, 1, 1)).clamp(0, 1) * 255
     return pictures + chosen * (toned - pictures)
 
 

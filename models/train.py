@@ -89,14 +89,15 @@ def _loop(
     with tqdm(total=1000, initial=done, bar_format=form, file=sys.stdout) as bar:
         for progress in trainer.run():
             now = time.monotonic()
-            if progress.step % 20 == 0:
+            last = trainer.share_done() >= 1
+            if progress.step % 20 == 0 or last:
                 bar.n = int(1000 * min(trainer.share_done(), 1))
                 stage = "sharp" if progress.sharp else "joint" if progress.joint else "general"
                 rate = progress.updates / max(progress.seconds, 1e-9)
                 bar.set_postfix_str(
                     f"{stage}, {progress.updates} images, {rate:.0f}/s, loss {progress.loss:.4f}"
                 )
-            if progress.step % 200 == 0 or trainer.share_done() >= 1:
+            if progress.step % 200 == 0 or last:
                 _write_row(trainer, out)
             if now - shown >= 60 * options.preview_minutes:
                 _preview(trainer, out, sources)

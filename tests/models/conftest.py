@@ -61,7 +61,7 @@ def make_people(will: list[Path]) -> MakePeople:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, make_people: MakePeople) -> Path:
-    """The folder of a finished run of two people, 12 steps; beside it lies `people/`. Copy it to change it."""
+    """The folder of a finished run of two people, 12 steps; beside it lies `people/`. Not to be changed."""
     root = tmp_path_factory.mktemp("run")
     people = make_people(root / "people", "will", "amara")
     kept = torch.get_num_threads()

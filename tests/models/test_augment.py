@@ -50,7 +50,7 @@ def test_tone_is_put_on_the_input_only(crops: Tensor) -> None:
     assert torch.equal(truth, plain)
     shifts = (given - truth).mean(dim=(1, 2, 3)).abs()
     assert (shifts > 1).float().mean() > 0.7
-    assert 0 <= given.min() and given.max() <= 255
+    assert given.min() >= 0 and given.max() <= 255
 
 
 def test_tone_keeps_the_order_of_brightness(crops: Tensor) -> None:

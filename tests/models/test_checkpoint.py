@@ -143,7 +143,7 @@ def test_the_name_of_weights_follows_the_weights_only() -> None:
     decoder = checkpoint().decoders["will"]
     name = weights_sha256(decoder)
     assert weights_sha256(checkpoint().decoders["will"]) == name
-    assert weights_sha256(decoder.to(memory_format=torch.channels_last)) == name
+    assert weights_sha256(decoder.to(torch.float64)) == name
     with torch.no_grad():
-        decoder.to_rgb.bias[0] += 1e-6  # type: ignore[index]
+        decoder.to_rgb.bias[0] += 1e-3  # type: ignore[index]
     assert weights_sha256(decoder) != name

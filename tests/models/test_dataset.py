@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
+from torch import Tensor
 
 from models.dataset import (
     centre,
@@ -16,6 +17,7 @@ from models.dataset import (
     load_general,
     load_people,
     load_person,
+    most_frontal,
     person_of,
     read_record,
 )
@@ -84,7 +86,18 @@ def test_the_centre_is_what_the_margin_leaves() -> None:
     crops = torch.arange(80 * 80).view(1, 1, 80, 80).expand(2, 3, 80, 80)
     inner = centre(crops)
     assert inner.shape == (2, 3, 64, 64)
-    assert (inner[0, 0, 0, 0], inner[0, 0, -1, -1]) == (8 * 80 + 8, 71 * 80 + 71)
+    assert inner[0, 0, [0, -1], [0, -1]].tolist() == [8 * 80 + 8, 71 * 80 + 71]
+
+
+def test_the_preview_is_of_a_frontal_crop(crops: Tensor) -> None:
+    """One of the eight that are their own mirror images, and not of those with one half in the dark."""
+    even = ((crops[:8].int() + crops[:8].flip(3)) // 2).byte()
+    turned = crops.clone()
+    turned[..., :40] //= 3
+    chosen = most_frontal(torch.cat([turned, even]))
+    assert chosen.shape == (3, 64, 64)
+    assert any(torch.equal(chosen, face) for face in centre(even))
+    assert torch.equal(most_frontal(crops[:1]), centre(crops)[0]), "a single crop will do"
 
 
 def refusal(folder: Path) -> str:

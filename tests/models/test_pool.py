@@ -54,7 +54,7 @@ def test_drawn_truth_belongs_to_the_drawn_features(crops: Tensor) -> None:
     rolling.fill(AS_IT_IS)
     features, truth = rolling.draw(30)
     assert (features.shape, truth.shape) == ((30, 512, 8, 8), (30, 3, 64, 64))
-    assert 0 <= truth.min() and truth.max() <= 1
+    assert truth.min() >= 0 and truth.max() <= 1
     thumbnails = nn.functional.avg_pool2d(truth * 255, 8) / 128 - 1
     assert torch.allclose(features[:, :3], thumbnails, atol=0.01)
 
@@ -80,7 +80,7 @@ def test_a_seed_fixes_the_order_of_the_data(crops: Tensor) -> None:
     assert not torch.equal(course(5), course(6))
 
 
-def test_features_are_kept_small_under_autocast_and_need_no_gradient(crops: Tensor) -> None:
+def test_features_are_kept_small_under_autocast_and_need_no_gradient() -> None:
     rgb = torch.rand(2, 3, 64, 64) * 255
     encoder = Thumbnails()
     assert encode_features(encoder, rgb.requires_grad_()).dtype == torch.float32
