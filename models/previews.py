@@ -25,7 +25,7 @@ def sheet(columns: list[Tensor]) -> PillowImage.Image:
     rows = torch.stack([column.round().clamp(0, 255).to(torch.uint8) for column in columns], dim=1)
     n, m, c, h, w = rows.shape
     picture = rows.permute(0, 3, 1, 4, 2).reshape(n * h, m * w, c)
-    return PillowImage.fromarray(picture.contiguous().numpy())
+    return PillowImage.fromarray(picture.contiguous().cpu().numpy())
 
 
 def save_previews(path: Path, encoder: Encoder, decoders: Mapping[str, Decoder], sources: Tensor) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from faceswap.faces import CROP_SIZE
 from models.crop import crop_photo, main
 from models.dataset import MARGIN, load_crops
 
+ROOT = Path(__file__).parents[2]
 INNER = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
 
 
@@ -117,6 +120,34 @@ def test_a_photo_without_a_face_is_an_error_of_the_library(
 ) -> None:
     with pytest.raises(NoFaceError):
         crop_photo((examples / "no-face.jpg").read_bytes(), detector, Template())
+
+
+FIRST = """
+import threading
+import numpy as np
+from faceswap.detection import LibFaceDetection
+from faceswap.faces import Image
+
+together, black = threading.Barrier(6), Image(np.zeros((64, 64, 3), np.uint8))
+detector = LibFaceDetection(sides=(64,))
+
+def detect():
+    together.wait()
+    detector.detect(black)
+
+threads = [threading.Thread(target=detect) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_the_first_photos_may_be_cropped_at_once() -> None:
+    """libfacedetection unpacks its network in its first call, and two first calls at once end the process."""
+    for _ in range(4):
+        child = subprocess.run([sys.executable, "-c", FIRST], cwd=ROOT, capture_output=True, text=True)
+        assert child.returncode == 0, child.stderr
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *options: str) -> str:

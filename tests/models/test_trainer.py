@@ -108,7 +108,7 @@ def test_the_frozen_part_stays_as_it_is(make_trainer: MakeTrainer) -> None:
 
 def test_the_same_seed_gives_the_same_weights(make_trainer: MakeTrainer) -> None:
     def course(seed: int) -> State:
-        trainer = make_trainer(updates=48, seed=seed)
+        trainer = make_trainer(updates=40, seed=seed)
         for _ in trainer.run():
             pass
         return state(trainer.trained)
@@ -250,7 +250,7 @@ def test_the_learning_rate_warms_up_and_falls(make_trainer: MakeTrainer) -> None
 
 def test_each_variant_is_used_about_as_often_as_asked_for(make_trainer: MakeTrainer) -> None:
     """That is what the pool is for: the frozen part runs once for `reuse` updates."""
-    trainer = make_trainer(updates=800, general_share=2.0, reuse=4)
+    trainer = make_trainer(updates=400, general_share=2.0, reuse=4)
     assert isinstance(trainer.encoder, Thumbnails)
     steps = trainer.run()
     next(steps)

@@ -1,0 +1,29 @@
+"""Training on a real CUDA device; everywhere else these skip. `pytest -m gpu` runs only them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import train
+from models.checkpoint import Checkpoint
+from tests.models.conftest import MakePeople
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"),
+]
+
+
+def test_a_run_on_cuda_leaves_a_checkpoint_for_any_machine(tmp_path: Path, make_people: MakePeople) -> None:
+    people = make_people(tmp_path / "people", "will", "amara")
+    options = ["--people", str(people), "--out", str(tmp_path / "out"), "--device", "cuda", "--batch", "6"]
+    assert train.main([*options, "--updates", "60"]) == 0
+    assert train.main([*options, "--updates", "90", "--resume"]) == 0
+    checkpoint = Checkpoint.load(tmp_path / "out")
+    assert checkpoint.facts["updates"] >= 90
+    parameters = [p for decoder in checkpoint.decoders.values() for p in decoder.parameters()]
+    assert all(p.device.type == "cpu" and p.isfinite().all() for p in parameters)
+    assert len(list((tmp_path / "out" / "previews").iterdir())) == 2
