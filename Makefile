@@ -66,10 +66,10 @@ bench: $(SERVE)/.made-$(VERSION) ## swaps/s over HTTP beside bare onnxruntime (D
 demo: $(SERVE)/.made-$(VERSION) ## a picture of sources and swaps: demo.png (BUNDLE=)
 	$(SERVE)/bin/python -m examples.sheet examples/a.jpg examples/b.jpg --bundle $(BUNDLE) --out demo.png $(ARGS)
 
-train-demo: $(DEV)/.made-$(VERSION) ## a short real training, exported to runs/demo/bundle
-	$(DEV)/bin/python -m models.train --people examples/people --out runs/demo --minutes 3 $(ARGS)
-	$(DEV)/bin/python -m export runs/demo --out runs/demo/bundle --replace
-	@echo "Serve it with: make serve BUNDLE=runs/demo/bundle"
+train-demo: $(DEV)/.made-$(VERSION) ## a short real training, exported to runs/train-demo/bundle
+	$(DEV)/bin/python -m models.train --people examples/people --out runs/train-demo --minutes 3 --overwrite $(ARGS)
+	$(DEV)/bin/python -m export runs/train-demo --out runs/train-demo/bundle --replace
+	@echo "Serve it with: make serve BUNDLE=runs/train-demo/bundle"
 
 clean: ## remove the virtual environments and caches, not runs/
 	rm -rf .venv .venv-gpu .venv-test .venv-dev .mypy_cache .ruff_cache .pytest_cache build dist

@@ -24,11 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         checkpoint = Checkpoint.load(options.checkpoint)
         if options.records:
-            checkpoint.records = {name: read_record(options.records / name) for name in checkpoint.identities}
+            given = {name: read_record(options.records / name) for name in checkpoint.identities}
+            checkpoint.records |= {name: record for name, record in given.items() if record}
         metrics = read_metrics(options.metrics) if options.metrics else None
-        request = Request(options.name or options.out.resolve().name, options.only, options.replace, metrics)
+        request = Request(options.name, options.only, options.replace, metrics)
         bundle = export(checkpoint, options.out, request)
-    except (TrainingError, SwapError) as error:
+    except (TrainingError, SwapError, OSError) as error:
         sys.stderr.write(f"export: {error}\n")
         return 2
     _report(bundle)
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, help="the bundle's folder; an existing one is added to"
     )
-    parser.add_argument("--name", help="the bundle's name (default: the folder's)")
+    parser.add_argument("--name", help="the bundle's name (default: what it had, or the folder's)")
     parser.add_argument("--only", nargs="+", metavar="IDENTITY", help="export these identities only")
     parser.add_argument("--replace", action="store_true", help="throw the old bundle in --out away")
     parser.add_argument(

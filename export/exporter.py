@@ -38,9 +38,12 @@ _LICENCE: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(min_length=1)])
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to export: `names` None means every identity of the checkpoint; `metrics` from evaluate."""
+    """What to export: `names` None means every identity of the checkpoint; `metrics` from evaluate.
 
-    name: str
+    `name` None keeps the name of the bundle that is added to, or takes the folder's.
+    """
+
+    name: str | None = None
     names: list[str] | None = None
     replace: bool = False
     metrics: dict[str, Any] | None = None
@@ -61,11 +64,11 @@ def export(checkpoint: Checkpoint, folder: Path, request: Request) -> Bundle:
     kept = [entry for entry in (writer.old.identities if writer.old else []) if entry.name not in names]
     manifest = Manifest(
         schema_version=1,
-        name=request.name,
+        name=request.name or (writer.old.name if writer.old else folder.resolve().name),
         created=now(),
         generator=generator_name(),
         opset=OPSET,
-        crop=CropSpec(size=CROP_SIZE, template=tuple((x, y) for x, y in checkpoint.template)),
+        crop=_crop(checkpoint, writer),
         latent=LatentSpec(
             channels=checkpoint.encoder.config.latent_channels, height=LATENT_SIDE, width=LATENT_SIDE
         ),
@@ -95,6 +98,16 @@ def _record(checkpoint: Checkpoint, name: str) -> tuple[str, Consent]:
             '({"licence": ..., "consent": {"kind": "person" or "synthetic", "given_by": ..., '
             '"date": "YYYY-MM-DD", "purpose": ...}}) and give it by --records FOLDER'
         ) from error
+
+
+def _crop(checkpoint: Checkpoint, writer: BundleWriter) -> CropSpec:
+    crop = CropSpec(size=CROP_SIZE, template=tuple((x, y) for x, y in checkpoint.template))
+    if writer.old is not None and writer.old.crop != crop:
+        raise ExportError(
+            f"{writer.folder} aligns faces by another template than this checkpoint was trained with; "
+            "choose another --out, or --replace the whole bundle"
+        )
+    return crop
 
 
 def _encoder(checkpoint: Checkpoint, writer: BundleWriter, factory: SessionFactory) -> EncoderEntry:

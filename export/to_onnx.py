@@ -24,7 +24,8 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, output_name: st
     Large weights are stored as float16 with a Cast that onnxruntime folds away on loading: the
     file halves, the arithmetic stays float32. `parity` measures what the rounding costs.
     """
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell of every node that they touch
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations, seen at each export
         program = torch.onnx.export(

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         photos = _chosen(options)
         report = crop_all(photos, options.out, LibFaceDetection(), options.threads)
-    except DataError as error:
+    except (DataError, OSError) as error:
         sys.stderr.write(f"models.crop: {error}\n")
         return 2
     (options.out / "crop-report.json").write_text(json.dumps(report, indent=1) + "\n")

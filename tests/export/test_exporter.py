@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,20 @@ def test_others_can_be_exported_while_one_has_no_consent(
     without = changed(checkpoint, records={"yuna": RECORD})
     bundle = export(without, folder, Request("small", ["yuna"]))
     assert entries(bundle).items() >= entries(exported).items()
+
+
+def test_adding_keeps_the_name_that_the_bundle_had(
+    checkpoint: Checkpoint, exported: Bundle, tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(exported.folder, folder)
+    assert export(checkpoint, folder, Request(names=["yuna"])).manifest.name == "small"
+
+
+def test_another_crop_template_is_refused(checkpoint: Checkpoint, exported: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    shutil.copytree(exported.folder, folder)
+    moved = [[x, y + 0.01] for x, y in checkpoint.template]
+    with pytest.raises(ExportError, match="another template"):
+        export(changed(checkpoint, template=moved), folder, Request(names=["yuna"]))
+    assert Bundle.open(folder).manifest == exported.manifest

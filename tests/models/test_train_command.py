@@ -178,3 +178,12 @@ def test_going_on_without_a_training_state_is_one_line(
     checkpoint.save(copied / "checkpoint.pt")
     line = refusal(capsys, "--people", people_of(run), "--out", copied, "--updates", "99", "--resume")
     assert "no training state" in line
+
+
+def test_a_run_that_is_there_is_not_overwritten_by_mistake(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / "checkpoint.pt").read_bytes()
+    line = refusal(capsys, "--people", people_of(run), "--out", run, "--updates", "10")
+    assert "--resume it, --overwrite it" in line
+    assert (run / "checkpoint.pt").read_bytes() == before
