@@ -13,7 +13,7 @@ Mask = npt.NDArray[np.float32]
 """(H, W), 0 keeps the photo, 1 shows the face."""
 
 _CENTRE, _RADII = (0.5, 0.55), (0.37, 0.44)  # x, y as shares of the side: cheek to cheek, brow to chin
-_FEATHER = 0.24
+_FEATHER = 0.3
 """Width of the fade as a share of the radius."""
 _LEAN = 0.6
 """A nose that points one way shows more cheek on the other: the ellipse moves by this share of `turn`."""

@@ -143,7 +143,7 @@ def _sets(swapper: Swapper, options: argparse.Namespace) -> Sets:
                 people.setdefault(f"{folder.name}/{person}", []).append(picture)
     prefix = f"{options.sources.name}/"
     candidates = [name for name in sorted(people) if name.startswith(prefix)]
-    chosen = candidates[:: max(1, len(candidates) // options.count)][: options.count]
+    chosen = candidates[options.start :: max(1, len(candidates) // options.count)][: options.count]
     rest = [name for name in sorted(people) if name not in chosen]
     if len(chosen) < options.count or len(rest) < 100:
         raise DataError(
@@ -183,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sources", type=Path, required=True, help="photos of other people, such as LFW")
     parser.add_argument("--gallery", type=Path, nargs="*", default=[], help="more people to be mistaken for")
     parser.add_argument("--count", type=int, default=64, help="how many sources (default 64)")
+    parser.add_argument(
+        "--start",
+        type=int,
+        default=0,
+        help="begin with this held-out person: other sources for a last measure",
+    )
     parser.add_argument(
         "--others", type=int, default=200, help="how many others in the gallery (default 200)"
     )
