@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
             given = {name: read_record(options.records / name) for name in checkpoint.identities}
             checkpoint.records |= {name: record for name, record in given.items() if record}
         metrics = read_metrics(options.metrics) if options.metrics else None
-        request = Request(options.name, options.only, options.replace, metrics)
+        request = Request(options.name, options.only, options.replace, metrics, options.note)
         bundle = export(checkpoint, options.out, request)
     except (TrainingError, SwapError, OSError) as error:
         sys.stderr.write(f"export: {error}\n")
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="the bundle's name (default: what it had, or the folder's)")
     parser.add_argument("--only", nargs="+", metavar="IDENTITY", help="export these identities only")
+    parser.add_argument("--note", help="what a reader of the manifest must know about the training")
     parser.add_argument("--replace", action="store_true", help="throw the old bundle in --out away")
     parser.add_argument(
         "--records", type=Path, help="folder with IDENTITY/identity.json, if it changed since"

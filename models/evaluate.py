@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from faceswap.alignment import Template
+from faceswap.detection import FaceDetector
 from faceswap.errors import SwapError
 from faceswap.swapper import Swapper
 from models import metrics as m
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         swapper = Swapper.open(options.bundle, "cpu")
         sets = _sets(swapper, options)
         result, picture = evaluate(swapper, sets, DlibJudge())
+        result["first_source"] = options.start
     except (TrainingError, SwapError, OSError) as error:
         sys.stderr.write(f"models.evaluate: {error}\n")
         return 2
@@ -57,6 +59,38 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ruler:
+    """What all swaps are held against: the sources, and a gallery of one embedding (M, 128) a person."""
+
+    judge: Judge
+    detector: FaceDetector
+    sources: m.Faces
+    embeddings: m.Floats
+    """Of the sources, (N, 128)."""
+    points: list[m.Floats | None]
+    """The sources' landmarks."""
+    gallery: m.Floats
+
+    def measure(self, faces: m.Faces, target: int, real: m.Floats) -> Row:
+        """The figures of `faces`, the answers to the first sources; `target` is the gallery's number.
+
+        `real` (K, 128) are unseen photos of the target: as far from the sources as it gets.
+        """
+        count = len(faces)
+        embeddings, found = embed_all(self.judge, faces), m.landmarks(self.detector, faces)
+        apart = m.all_pairs_distance(real, self.embeddings)
+        row = {
+            "face_found": float(np.mean([points is not None for points in found])),
+            "top1": m.top1(embeddings, self.gallery, target),
+            "d_target": m.mean_distance(embeddings, self.gallery[target]),
+            "leak": apart - m.mean_distance(embeddings, self.embeddings[:count]),
+            "landmark_error": m.landmark_error(self.points[:count], found),
+            "light": m.light_correlation(self.sources[:count], faces, face_mask()),
+        }
+        return {key: round(value, 4) if math.isfinite(value) else None for key, value in row.items()}
+
+
 def evaluate(swapper: Swapper, sets: Sets, judge: Judge) -> tuple[dict[str, Any], list[torch.Tensor]]:
     """All metrics, and the columns of a sheet: the sources, then each identity's answers.
 
@@ -64,47 +98,45 @@ def evaluate(swapper: Swapper, sets: Sets, judge: Judge) -> tuple[dict[str, Any]
     photos, the sources themselves, and the others. The ends of the scale, a copy of the source and
     a real unseen photo of the target, are measured the same way, with the other half.
     """
+    unseen = {name: embed_all(judge, crops) for name, crops in sets.unseen.items()}
+    ruler = _ruler(swapper.detector, sets, unseen, judge)
+    identities, columns = {}, [_column(sets.sources)]
+    for target, (name, crops) in enumerate(sets.unseen.items()):
+        real, swaps = unseen[name][1::2], _swap(swapper, sets.sources, name)
+        identities[name] = {
+            **ruler.measure(swaps, target, real),
+            **_likeness(_swap(swapper, crops, name), crops),
+            "copy_of_source": ruler.measure(sets.sources, target, real),
+            "real_photo": ruler.measure(crops[1::2][: len(swaps)], target, real),
+            "decoder_sha256": swapper.bundle.identity(name).decoder.sha256,
+        }
+        columns.append(_column(swaps))
+    result = {
+        "judge": judge.name,
+        "sources": len(sets.sources),
+        "gallery": len(ruler.gallery),
+        "unseen": {name: len(crops) for name, crops in sets.unseen.items()},
+        "identities": identities,
+    }
+    return result, columns
+
+
+def _ruler(detector: FaceDetector, sets: Sets, unseen: dict[str, m.Floats], judge: Judge) -> Ruler:
+    sources = embed_all(judge, sets.sources)
+    centres = [embeddings[::2].mean(axis=0) for embeddings in unseen.values()]
+    people = tqdm(sets.others, unit="person", file=sys.stdout)
+    others = [embed_all(judge, crops).mean(axis=0) for crops in people]
+    gallery = np.stack([*centres, *others, *sources])
+    return Ruler(judge, detector, sets.sources, sources, m.landmarks(detector, sets.sources), gallery)
+
+
+def _likeness(decoded: m.Faces, true: m.Faces) -> Row:
     mask = face_mask()
-    source_embeddings = embed_all(judge, sets.sources)
-    halves = {name: embed_all(judge, crops) for name, crops in sets.unseen.items()}
-    centres = [embeddings[::2].mean(axis=0) for embeddings in halves.values()]
-    others = [
-        embed_all(judge, crops).mean(axis=0) for crops in tqdm(sets.others, unit="person", file=sys.stdout)
-    ]
-    gallery = np.stack([*centres, *others, *source_embeddings])
-    points = m.landmarks(swapper.detector, sets.sources)
-    identities, pictures = {}, [torch.from_numpy(sets.sources).permute(0, 3, 1, 2)]
-    for number, (name, unseen) in enumerate(sets.unseen.items()):
-        real = halves[name][1::2]
-        apart = m.all_pairs_distance(real, source_embeddings)
+    return {"ssim": round(m.ssim(decoded, true, mask), 4), "psnr": round(m.psnr(decoded, true, mask), 2)}
 
-        def measure(faces: m.Faces, number: int = number, apart: float = apart) -> Row:
-            embeddings, found = embed_all(judge, faces), m.landmarks(swapper.detector, faces)
-            sources = source_embeddings[: len(faces)]
-            row = {
-                "face_found": float(np.mean([p is not None for p in found])),
-                "top1": m.top1(embeddings, gallery, number),
-                "d_target": m.mean_distance(embeddings, gallery[number]),
-                "leak": apart - m.mean_distance(embeddings, sources),
-                "landmark_error": m.landmark_error(points[: len(faces)], found),
-                "light": m.light_correlation(sets.sources[: len(faces)], faces, mask),
-            }
-            return {key: round(v, 4) if math.isfinite(v) else None for key, v in row.items()}
 
-        swaps = _swap(swapper, sets.sources, name)
-        decoded = _swap(swapper, unseen, name)
-        row: dict[str, Any] = measure(swaps)
-        row["ssim"], row["psnr"] = (
-            round(m.ssim(decoded, unseen, mask), 4),
-            round(m.psnr(decoded, unseen, mask), 2),
-        )
-        row["copy_of_source"], row["real_photo"] = measure(sets.sources), measure(unseen[1::2][: len(swaps)])
-        row["decoder_sha256"] = swapper.bundle.identity(name).decoder.sha256
-        identities[name] = row
-        pictures.append(torch.from_numpy(swaps).permute(0, 3, 1, 2))
-    sizes = {"sources": len(sets.sources), "gallery": len(gallery),
-             "unseen": {name: len(crops) for name, crops in sets.unseen.items()}}  # fmt: skip
-    return {"judge": "dlib ResNet-128 at 64x64", **sizes, "identities": identities}, pictures
+def _column(faces: m.Faces) -> torch.Tensor:
+    return torch.from_numpy(faces).permute(0, 3, 1, 2)
 
 
 def table(result: dict[str, Any]) -> str:

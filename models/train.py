@@ -73,6 +73,7 @@ def train(options: argparse.Namespace) -> None:
         "torch": str(torch.__version__),
         "crops": {p.name: len(p.crops) for p in people},
         "general_faces": len(general),
+        "general_sets": [folder.name for folder in options.general],
     }
     _loop(trainer, people, general, facts, options)
 

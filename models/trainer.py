@@ -90,7 +90,9 @@ class Trainer:
         self.crops |= {p.name: p.crops for p in people}
         self.loss = ReconstructionLoss(template).to(device)
         self.encoder.vgg.requires_grad_(requires_grad=False)
-        self.trained = nn.ModuleDict({"bottleneck": encoder.bottleneck, **self.decoders})
+        # prefixed, or a person called `train` or `bottleneck` would meet torch's or our own names
+        named = {f"decoder:{name}": decoder for name, decoder in self.decoders.items()}
+        self.trained = nn.ModuleDict({"bottleneck": encoder.bottleneck, **named})
         self.optimizer = torch.optim.Adam(
             self.trained.parameters(), lr=config.learning_rate, betas=config.betas, fused=True
         )

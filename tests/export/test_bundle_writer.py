@@ -64,11 +64,19 @@ def test_replacing_leaves_nothing_of_the_old_bundle(bundle: Path) -> None:
 
 
 def test_files_of_somebody_else_are_left_alone(bundle: Path) -> None:
+    original = set(contents(bundle))
     (bundle / "README.txt").write_text("ours")
     (bundle / "decoders" / "notes.txt").write_text("ours")
+    (bundle / "decoders" / "mine.onnx").write_text("ours")
+    (bundle / "previews").mkdir(exist_ok=True)
+    (bundle / "previews" / "000004224.png").write_text("a training run's")
+    (bundle / "checkpoint.pt.partial").write_text("being written")
+    theirs = set(contents(bundle)) - original
     change(bundle, b"second")
     change(bundle, b"third")
-    assert {"README.txt", "decoders/notes.txt"} <= set(contents(bundle))
+    change(bundle, b"fourth", replace=True)
+    assert len(theirs) == 5
+    assert theirs <= set(contents(bundle))
 
 
 def test_a_file_that_changes_before_the_commit_is_noticed(bundle: Path) -> None:

@@ -309,3 +309,10 @@ def test_another_crop_template_is_refused(checkpoint: Checkpoint, exported: Bund
     with pytest.raises(ExportError, match="another template"):
         export(changed(checkpoint, template=moved), folder, Request(names=["yuna"]))
     assert Bundle.open(folder).manifest == exported.manifest
+
+
+def test_the_manifest_tells_whose_weights_training_began_with(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    other = changed(checkpoint, facts=checkpoint.facts | {"encoder_weights": "mine.h5"})
+    encoder = export(other, tmp_path / "out", Request(names=["will"], note="half a run")).manifest.encoder
+    assert encoder.licence == "not known: weights from mine.h5"
+    assert encoder.training["note"] == "half a run"

@@ -36,6 +36,8 @@ class Thumbnails(Encoder):
 class ColourJudge:
     """Who a face is by its colours in 16x8 places: a copy of a picture is its nearest neighbour."""
 
+    name = "colours"
+
     def embed(self, crop: Pixels) -> Embedding:
         """(64, 64, 3) -> (128,)."""
         return np.asarray(crop.mean(axis=2).reshape(16, 4, 8, 8).mean(axis=(1, 3)).ravel() / 255)

@@ -64,6 +64,7 @@ def test_a_real_photo_of_the_target_leaks_nothing(result: Result) -> None:
 
 
 def test_the_sizes_are_told(result: Result) -> None:
+    assert result[0]["judge"] == ColourJudge.name
     assert result[0]["sources"] == 8
     assert result[0]["gallery"] == 2 + 3 + 8
     assert result[0]["unseen"] == {"echo": 6, "negative": 4}

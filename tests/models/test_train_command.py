@@ -60,8 +60,8 @@ def test_the_checkpoint_holds_the_averages_and_keeps_the_raw_weights_for_going_o
     checkpoint = Checkpoint.load(run)
     raw = checkpoint.training["raw"]
     mean = checkpoint.decoders["will"].state_dict()
-    assert {f"will.{name}" for name in mean} <= set(raw)
-    assert any(not torch.equal(tensor, raw[f"will.{name}"]) for name, tensor in mean.items())
+    assert {f"decoder:will.{name}" for name in mean} <= set(raw)
+    assert any(not torch.equal(tensor, raw[f"decoder:will.{name}"]) for name, tensor in mean.items())
     assert all(tensor.isfinite().all() for tensor in mean.values())
 
 
@@ -95,7 +95,10 @@ def test_going_on_continues_where_it_was(copied: Path, run: Path) -> None:
     kept = ("batch", "seed", "learning_rate", "betas")
     assert [after.facts["config"][name] for name in kept] == [before.facts["config"][name] for name in kept]
     assert [row["step"] for row in rows_of(copied)] == [12, 14]
-    moved = after.training["raw"]["will.to_rgb.weight"] - before.training["raw"]["will.to_rgb.weight"]
+    moved = (
+        after.training["raw"]["decoder:will.to_rgb.weight"]
+        - before.training["raw"]["decoder:will.to_rgb.weight"]
+    )
     assert 0 < moved.abs().max() < 0.01, "two small steps away and not somewhere else"
     states = [c.training["optimizer"]["state"][0]["step"].item() for c in (before, after)]
     assert states == [12, 14], "the optimiser goes on as well"

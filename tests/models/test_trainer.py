@@ -266,3 +266,15 @@ def test_decoders_are_whole_modules_of_their_own(make_trainer: MakeTrainer) -> N
     addresses = [p.data_ptr() for d in trainer.decoders.values() for p in d.parameters()]
     assert len(addresses) == len(set(addresses))
     assert all(isinstance(decoder, Decoder) for decoder in trainer.decoders.values())
+
+
+@pytest.mark.parametrize("name", ["bottleneck", "train", "keys"])
+def test_a_person_may_be_called_like_a_part_of_a_network(name: str, crops: Tensor) -> None:
+    encoder, decoders = small_networks(name)
+    before = encoder.bottleneck.narrow.weight.detach().clone()
+    config = replace(QUICK, updates=16)
+    trainer = Trainer(
+        config, encoder, decoders, [Person(name, crops)], crops[:0], Template(), torch.device("cpu")
+    )
+    assert list(trainer.run())
+    assert not torch.equal(encoder.bottleneck.narrow.weight, before), "the bottleneck was trained"
