@@ -141,8 +141,11 @@ def _restore(trainer: Trainer, old: Checkpoint) -> None:
     if not old.training:
         raise CheckpointError("this checkpoint carries no training state to resume from")
     trainer.average = [p.detach().clone() for p in trainer.trained.parameters()]
-    trainer.trained.load_state_dict(old.training["raw"])
-    trainer.optimizer.load_state_dict(old.training["optimizer"])
+    try:
+        trainer.trained.load_state_dict(old.training["raw"])
+        trainer.optimizer.load_state_dict(old.training["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError("the checkpoint's training state is of another version; start anew") from error
     for name, value in old.training["progress"].items():
         setattr(trainer.progress, name, value)
 
