@@ -16,11 +16,11 @@ class AugmentConfig:
     rotation: float = 10.0
     zoom: float = 0.05
     shift: float = 0.05
-    warp: float = 1.6
+    warp: float = 0.6
     warp_points: int = 5
     tone_share: float = 0.85
     darkest: float = 0.12
-    brightest: float = 0.8
+    brightest: float = 0.6
     gamma: float = 0.35
     channel: float = 0.1
 
@@ -48,8 +48,34 @@ def augment(
     return _tone(warped, config, generator), truth
 
 
+def affine(
+    crops: Tensor, points: Tensor, size: int, config: AugmentConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Crops (N, 3, S, S) and their five points (N, 5, 2) in pixels, moved by the same random geometry.
+
+    A mirror exchanges left and right: eyes and mouth corners keep their order from left to right.
+    """
+    side = crops.shape[-1]
+    theta = _affine(len(crops), size, side, config, generator)
+    grid = nn.functional.affine_grid(theta, [len(crops), 3, size, size], align_corners=False)
+    faces = nn.functional.grid_sample(crops.float(), grid, padding_mode="reflection", align_corners=False)
+    normal = points * 2 / side - 1  # the grid says where an output pixel comes from: solve for it
+    moved = torch.linalg.solve(theta[:, :, :2], (normal - theta[:, None, :, 2]).transpose(1, 2)).transpose(
+        1, 2
+    )
+    mirrored = (torch.linalg.det(theta[:, :, :2]) < 0).view(-1, 1, 1)
+    moved = torch.where(mirrored, moved[:, [1, 0, 2, 4, 3]], moved)
+    return faces, (moved + 1) * size / 2
+
+
 def _affine_grid(n: int, size: int, side: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """(n, size, size, 2) sampling positions: rotation, zoom, shift and a mirror on every second one."""
+    """(n, size, size, 2) sampling positions."""
+    theta = _affine(n, size, side, config, generator)
+    return nn.functional.affine_grid(theta, [n, 3, size, size], align_corners=False)
+
+
+def _affine(n: int, size: int, side: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """(n, 2, 3), output to input in -1..1: rotation, zoom, shift and a mirror on every second one."""
     angle = _uniform(n, generator) * math.radians(config.rotation)
     zoom = 1 + _uniform(n, generator) * config.zoom
     mirror = torch.where(_uniform(n, generator) < 0, -1.0, 1.0)
@@ -59,8 +85,7 @@ def _affine_grid(n: int, size: int, side: int, config: AugmentConfig, generator:
         torch.stack([_uniform(n, generator), _uniform(n, generator)], dim=1) * config.shift * 2 * size / side
     )
     rows = [torch.stack([cosine * mirror, -sine], 1), torch.stack([sine * mirror, cosine], 1)]
-    theta = torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)  # (n, 2, 3)
-    return nn.functional.affine_grid(theta, [n, 3, size, size], align_corners=False)
+    return torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)
 
 
 def _tone(pictures: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

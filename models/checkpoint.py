@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from faceswap.signatures import first_line
 from models.autoencoder import Encoder, EncoderConfig
 from models.decoders import Decoder, DecoderConfig
 from models.errors import CheckpointError
+from models.tone import TONES
 
-FORMAT = 1
+FORMAT = 2
 UNIVERSAL = "universal"
 """The decoder of everybody: it teaches the bottleneck and every new person starts from a copy of it."""
 
@@ -74,9 +74,11 @@ class Checkpoint:
             content = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises a dozen types for a damaged file
             raise CheckpointError(f"{path} cannot be read as a checkpoint: {type(error).__name__}") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no faceswapd checkpoint of format {FORMAT}")
+        if not isinstance(content, dict) or content.get("format") not in {1, FORMAT}:
+            raise CheckpointError(f"{path} is no faceswapd checkpoint of format 1 or {FORMAT}")
         try:
+            if content["format"] == 1:
+                _upgrade(content)
             return cls._of(content)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = f"{type(error).__name__} {first_line(error)}"
@@ -94,10 +96,11 @@ class Checkpoint:
         return cls(encoder, decoders, *(content[key] for key in keys))
 
 
-def weights_sha256(module: nn.Module) -> str:
-    """A name for a network's weights: sha256 over its state in float32, independent of file formats."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _upgrade(content: dict[str, Any]) -> None:
+    """Format 1 knew no tone and no mask: its networks are rebuilt as they were."""
+    content["encoder_config"]["normalise_tone"] = False
+    for name, config in content["decoder_configs"].items():
+        config |= {"mask": False, "reach": 1.0}
+        tones = torch.full((TONES,), 1e3)
+        content["decoders"][name] |= {"low": -tones, "high": tones}
+    content["training"] = {}  # its optimiser's state does not fit

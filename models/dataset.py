@@ -81,20 +81,20 @@ def load_people(folder: Path) -> list[Person]:
     if not folders:
         raise DataError(f"{folder} has no subfolders; it should hold one folder of crops for each person")
     for sub in folders:
-        _check_name(sub)
+        check_name(sub.name)
     return [load_person(sub) for sub in folders]
 
 
-def _check_name(folder: Path) -> None:
-    """Said before hours of training and not by the export after them."""
+def check_name(name: str) -> None:
+    """DataError for what cannot be an identity's name: before hours of training, not after them."""
     try:
-        _NAMES.validate_python(folder.name)
+        _NAMES.validate_python(name)
     except ValidationError as error:
         raise DataError(
-            f"{folder}: a person's folder is named in lower-case letters, digits, _ and - only; rename it"
+            f"{name}: a person's folder is named in lower-case letters, digits, _ and - only; rename it"
         ) from error
-    if folder.name == UNIVERSAL:
-        raise DataError(f"{folder}: the name {UNIVERSAL!r} is taken by the decoder of everybody; rename it")
+    if name == UNIVERSAL:
+        raise DataError(f"the name {UNIVERSAL!r} is taken by the decoder of everybody; choose another")
 
 
 def load_general(folders: Iterable[Path]) -> Tensor:
@@ -108,11 +108,16 @@ def person_of(picture: Path, folder: Path) -> str:
     return picture.parent.name if picture.parent != folder else picture.stem
 
 
+def side_of_crops() -> int:
+    """80: what serving sees, and a margin for augmentation on every side."""
+    return CROP_SIZE + 2 * MARGIN
+
+
 def load_crops(files: list[Path]) -> Tensor:
     """uint8 (n, 3, 80, 80); raises DataError for a file that is no training crop."""
     if not files:
         raise DataError("no pictures found; make crops with: python -m models.crop PHOTOS --out DIR")
-    side = CROP_SIZE + 2 * MARGIN
+    side = side_of_crops()
     crops = np.empty((len(files), side, side, 3), dtype=np.uint8)
     for index, file in enumerate(files):
         crops[index] = _load_crop(file, side)

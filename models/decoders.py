@@ -7,14 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.tone import TONES, gains
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """Channels at 8, 16, 32 and 64 px, and whether 16 and 32 px get a residual block."""
+    """Channels at 8, 16, 32 and 64 px, and whether 16 and 32 px get a residual block.
+
+    A toneless face reaches from 0 to `reach`: the lit side is brighter than the mean.
+    """
 
     latent_channels: int = 128
     channels: tuple[int, int, int, int] = (160, 96, 64, 32)
     residual: bool = True
+    mask: bool = True
+    reach: float = 2.0
 
 
 class Upscale(nn.Module):
@@ -52,10 +59,15 @@ class Residual(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent (N, C, 4, 4) -> RGB logits (N, 3, 64, 64); `torch.sigmoid` of them is the face in 0..1.
+    """Latent (N, C + 3, 4, 4) -> (N, 4, 64, 64) in 0..1: RGB in the source's tone, and a mask.
 
-    No skip connections from the encoder: they would leak the source's identity.
+    The tone is clamped to the range that this person was seen in, so that a dark face on a bright
+    photo becomes a brightly lit dark face and not a pale one. The mask is high where the face can be
+    trusted and low where the background is. No skip connections: they would leak the identity.
     """
+
+    low: Tensor
+    high: Tensor
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -67,8 +79,26 @@ class Decoder(nn.Module):
         blocks += [Residual(at32)] if config.residual else []
         blocks += [Upscale(at32, at64)]
         self.blocks = nn.Sequential(*blocks)
-        self.to_rgb = nn.Conv2d(at64, 3, 3, padding=1)
+        self.to_rgb = nn.Conv2d(at64, 4 if config.mask else 3, 3, padding=1)
+        self.register_buffer("low", torch.full((TONES,), -1e3))
+        self.register_buffer("high", torch.full((TONES,), 1e3))
+
+    def relative(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The toneless face (N, 3, 64, 64) in 0..reach, float32, and the mask's logits (N, 1, 64, 64).
+
+        `latent` (N, C, 4, 4) comes without the planes of the tone. This is what training compares.
+        """
+        planes = self.to_rgb(self.blocks(latent)).float()
+        return torch.sigmoid(planes[:, :3]) * self.config.reach, planes[:, 3:] if self.config.mask else None
 
     def forward(self, latent: Tensor) -> Tensor:
-        rgb: Tensor = self.to_rgb(self.blocks(latent))
-        return rgb
+        tone = torch.minimum(torch.maximum(latent[:, -TONES:, 0, 0], self.low), self.high)
+        face, mask = self.relative(latent[:, :-TONES])
+        rgb = (face * gains(tone)).clamp(0, 1)
+        return rgb if mask is None else torch.cat([rgb, torch.sigmoid(mask)], dim=1)
+
+    @torch.no_grad()
+    def fit_tones(self, tones: Tensor, outside: float = 0.04) -> None:
+        """Sets the range to that of the person's own photos (N, 3), without its extremes."""
+        self.low.copy_(torch.quantile(tones, outside, dim=0))
+        self.high.copy_(torch.quantile(tones, 1 - outside, dim=0))

@@ -18,7 +18,7 @@ def gaussian_window(size: int = 11, sigma: float = 1.5) -> Tensor:
     return weights / weights.sum()
 
 
-MIDDLE_LUMA, MAX_GAIN = 0.45, 3.0
+TRUSTED_ERROR, TRUST_SLOPE, MASK_SHARE = 0.13, 0.03, 0.1
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Wang et al. 2004
 
 
@@ -77,14 +77,17 @@ def _bump(size: int, centre: np.ndarray, radius_x: float, radius_y: float, sharp
 
 
 class ReconstructionLoss(nn.Module):
-    """2 x L1 + (1 - SSIM of the luma), each weighted by `face_weights`.
+    """2 x L1 + (1 - SSIM of the luma), each weighted by `face_weights`, and a little for the mask.
 
-    Both faces are first brightened by the gain that brings the truth's mean luma up to the middle:
-    an error counts by its share of the exposure (Weber's law). Without, a dark face's details drown
-    in SSIM's constants and L1 hardly sees them, and dark identities come out the least like themselves.
+    Faces are toneless (models/tone.py), so that an error counts by its share of the exposure (Weber's
+    law): otherwise a dark face's details drown in SSIM's constants, L1 hardly sees them, and dark
+    identities come out the least like themselves.
 
-    Faces (N, 3, 64, 64) in 0..1 -> a scalar. SSIM of all three channels costs three times as much,
-    a tenth of a training step, and colour is L1's business.
+    Nobody tells the mask what is face. It learns where the decoder's own error is small: backgrounds
+    cannot pass the bottleneck, so they are what the decoder gets wrong.
+
+    `decoded` and `true` (N, 3, 64, 64), `mask` logits (N, 1, 64, 64) or None -> a scalar. SSIM of all
+    three channels costs three times as much, a tenth of a training step, and colour is L1's business.
     """
 
     weights: Tensor
@@ -95,10 +98,17 @@ class ReconstructionLoss(nn.Module):
         self.register_buffer("weights", face_weights(template))
         self.register_buffer("window", gaussian_window())
 
-    def forward(self, decoded: Tensor, true: Tensor) -> Tensor:
+    def forward(self, decoded: Tensor, true: Tensor, mask: Tensor | None = None) -> Tensor:
         weights = self.weights / self.weights.mean()
-        gain = (MIDDLE_LUMA / (luma(true) * weights).mean(dim=(1, 2, 3), keepdim=True)).clamp(1, MAX_GAIN)
-        decoded, true = decoded * gain, true * gain
-        l1 = ((decoded - true).abs() * weights).mean()
+        error = (decoded - true).abs()
         dissimilar = ((1 - ssim_map(luma(decoded), luma(true), self.window)) * weights).mean()
-        return 2 * l1 + dissimilar
+        loss = 2 * (error * weights).mean() + dissimilar
+        return loss if mask is None else loss + MASK_SHARE * self._doubt(error, mask)
+
+    def _doubt(self, error: Tensor, mask: Tensor) -> Tensor:
+        """How far the mask is from where the error, smoothed over 5 px, is small."""
+        smooth = nn.functional.avg_pool2d(
+            error.detach().mean(dim=1, keepdim=True), 5, 1, 2, count_include_pad=False
+        )
+        trusted = torch.sigmoid((TRUSTED_ERROR - smooth) / TRUST_SLOPE)
+        return nn.functional.binary_cross_entropy_with_logits(mask, trusted)

@@ -1,68 +1,113 @@
-"""A rolling pool of encoded variants, so that the frozen VGG19 is paid for once in several updates."""
+"""A rolling pool of encoded variants, so that what is frozen is paid for once in several updates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.augment import AugmentConfig, augment
-from models.autoencoder import Encoder
+
+Encode = Callable[[Tensor], Tensor]
+"""RGB (N, 3, 64, 64) in 0..255 -> what the trained part of the encoder starts from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """One refill: the `number` fixes its randomness, `place` and `count` say which slots it filled."""
+
+    number: int
+    place: int
+    count: int
+    config: AugmentConfig
 
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """`capacity` augmented variants of `crops`, kept as features and truth.
+    """`capacity` augmented variants of `crops`, kept as encodings and truth.
 
     Every `refresh(k)` replaces the k oldest by new variants; `draw(n)` takes n at random. With
     k = n / reuse each variant is used `reuse` times on average, spread over the pool's lifetime.
-    All randomness comes from one generator, so a seed fixes the order of the data.
+    All randomness is a function of `seed` and a counter, and `state()` is a few numbers: a resumed run
+    makes the same variants again and goes on with the very data that it would have seen.
     """
 
     crops: Tensor
-    encoder: Encoder
+    encode: Encode
     size: int
     capacity: int
-    generator: torch.Generator
-    features: Tensor | None = None
-    truths: Tensor | None = None
+    seed: str
+    refreshes: int = 0
+    draws: int = 0
     oldest: int = 0
+    recent: list[Refresh] = field(default_factory=list)
+    """The refreshes that the present variants come from, oldest first."""
+    encodings: Tensor | None = None
+    truths: Tensor | None = None
 
     def fill(self, config: AugmentConfig) -> None:
         """Fills the whole pool anew."""
-        for _ in range(0, self.capacity, 64):
-            self.refresh(min(64, self.capacity), config)
-        self.oldest = 0
+        for place in range(0, self.capacity, 64):
+            self.refresh(min(64, self.capacity - place), config)
 
     def refresh(self, count: int, config: AugmentConfig) -> None:
         """Replaces the `count` oldest variants."""
-        chosen = self._random(len(self.crops), count)
-        variants, truths = augment(self.crops[chosen], self.size, config, self.generator)
-        features = encode_features(self.encoder, variants)
-        if self.features is None or self.truths is None:
-            self.features = features.new_zeros(self.capacity, *features.shape[1:])
-            self.truths = truths.new_zeros(self.capacity, *truths.shape[1:], dtype=torch.uint8)
-        places = torch.arange(self.oldest, self.oldest + count) % self.capacity
-        self.features[places] = features
-        self.truths[places] = truths.round().clamp(0, 255).to(torch.uint8)
+        self.refreshes += 1
+        made = Refresh(self.refreshes, self.oldest, count, config)
+        self._make(made)
         self.oldest = (self.oldest + count) % self.capacity
+        self.recent.append(made)
+        while sum(r.count for r in self.recent[1:]) >= self.capacity:
+            self.recent.pop(0)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Features (count, C, 8, 8) and truth (count, 3, 64, 64) in 0..1."""
-        if self.features is None or self.truths is None:
+        """Encodings (count, ...) and truth (count, 3, 64, 64) in 0..1."""
+        if self.encodings is None or self.truths is None:
             raise RuntimeError("fill() the pool before drawing from it")
-        places = self._random(self.capacity, count)
-        return self.features[places], self.truths[places].float() / 255
+        self.draws += 1
+        places = self._random(self._generator("draw", self.draws), self.capacity, count)
+        return self.encodings[places], self.truths[places].float() / 255
 
-    def _random(self, below: int, count: int) -> Tensor:
-        generator = self.generator
+    def state(self) -> dict[str, Any]:
+        """Counters and the recipe of the present variants, for a checkpoint."""
+        recent = [asdict(r) for r in self.recent]
+        return {"refreshes": self.refreshes, "draws": self.draws, "oldest": self.oldest, "recent": recent}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Makes the variants of `state()` again."""
+        self.refreshes, self.draws, self.oldest = state["refreshes"], state["draws"], state["oldest"]
+        self.recent = [Refresh(**(r | {"config": AugmentConfig(**r["config"])})) for r in state["recent"]]
+        for refresh in self.recent:
+            self._make(refresh)
+
+    @torch.no_grad()
+    def _make(self, refresh: Refresh) -> None:
+        generator = self._generator("refresh", refresh.number)
+        chosen = self._random(generator, len(self.crops), refresh.count)
+        variants, truths = augment(self.crops[chosen], self.size, refresh.config, generator)
+        encodings = self.encode(variants)
+        if self.encodings is None or self.truths is None:
+            self.encodings = encodings.new_zeros(self.capacity, *encodings.shape[1:])
+            self.truths = truths.new_zeros(self.capacity, *truths.shape[1:], dtype=torch.uint8)
+        places = (torch.arange(refresh.count) + refresh.place) % self.capacity
+        self.encodings[places] = encodings
+        self.truths[places] = truths.round().clamp(0, 255).to(torch.uint8)
+
+    def _generator(self, purpose: str, number: int) -> torch.Generator:
+        digest = hashlib.sha256(f"{self.seed}/{purpose}/{number}".encode()).digest()
+        return torch.Generator(self.crops.device).manual_seed(int.from_bytes(digest[:4], "big"))
+
+    @staticmethod
+    def _random(generator: torch.Generator, below: int, count: int) -> Tensor:
         return torch.randint(below, (count,), generator=generator, device=generator.device)
 
 
 @torch.no_grad()
-def encode_features(encoder: Encoder, rgb: Tensor) -> Tensor:
-    """The frozen features of `rgb` (N, 3, 64, 64) in 0..255; bfloat16 inside autocast, else float32."""
-    features = encoder.features(rgb.contiguous(memory_format=torch.channels_last)).contiguous()
-    low = torch.is_autocast_enabled(rgb.device.type)
-    return features.to(torch.get_autocast_dtype(rgb.device.type)) if low else features
+def lean(encodings: Tensor) -> Tensor:
+    """bfloat16 inside autocast, else as it is: what a pool keeps."""
+    device = encodings.device.type
+    return encodings.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else encodings

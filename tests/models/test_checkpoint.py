@@ -3,31 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from faceswap.alignment import Template
 from models.autoencoder import Encoder
-from models.checkpoint import FORMAT, UNIVERSAL, Checkpoint, weights_sha256
+from models.checkpoint import FORMAT, UNIVERSAL, Checkpoint
 from models.decoders import Decoder
 from models.errors import CheckpointError
-from tests.models.fakes import SMALL_DECODER, SMALL_ENCODER
+from models.previews import swap_tensor
+from models.stored import weights_sha256
+from tests.models.fakes import SMALL_DECODER, SMALL_ENCODER, small_checkpoint
 
 
 def checkpoint(seed: int = 0, **facts: Any) -> Checkpoint:
-    torch.manual_seed(seed)
-    return Checkpoint(
-        encoder=Encoder(SMALL_ENCODER),
-        decoders={name: Decoder(SMALL_DECODER) for name in (UNIVERSAL, "will", "amara")},
-        template=[list(pair) for pair in Template().shares],
-        facts={"seed": seed} | facts,
-        records={"will": {"licence": "CC0-1.0"}},
-        previews={"will": torch.zeros(3, 64, 64, dtype=torch.uint8)},
-        training={"progress": {"step": 3}},
-    )
+    made = small_checkpoint("will", "amara", seed=seed)
+    made.facts = {"seed": seed} | facts
+    return made
+
+
+def format_1() -> dict[str, Any]:
+    """A checkpoint's content as version 0.1 wrote it: no tone, no mask, no `reach`."""
+    torch.manual_seed(0)
+    encoder = Encoder(replace(SMALL_ENCODER, normalise_tone=False))
+    config = {"latent_channels": 8, "channels": (16, 16, 8, 8), "residual": True}
+    decoder = Decoder(replace(SMALL_DECODER, mask=False)).state_dict()
+    kept = ("layer", "squeezed", "strided", "width", "latent_channels")
+    return {
+        "format": 1,
+        "encoder_config": {name: getattr(SMALL_ENCODER, name) for name in kept},
+        "encoder": encoder.state_dict(),
+        "decoder_configs": {"will": config, UNIVERSAL: config},
+        "decoders": {
+            name: {key: value for key, value in decoder.items() if key not in {"low", "high"}}
+            for name in ("will", UNIVERSAL)
+        },
+        "template": [list(pair) for pair in Template().shares],
+        "facts": {"seed": 0},
+        "records": {"will": {"licence": "CC0-1.0"}},
+        "previews": {"will": torch.zeros(3, 64, 64, dtype=torch.uint8)},
+        "training": {"raw": {}, "progress": {"step": 3}},
+    }
+
+
+def faces_of_format_1(content: dict[str, Any], rgb: Tensor) -> Tensor:
+    """What version 0.1 computed from it: the sigmoid of three logits of the bottleneck's latent."""
+    encoder, decoder = Encoder(SMALL_ENCODER), Decoder(replace(SMALL_DECODER, mask=False))
+    encoder.load_state_dict(content["encoder"])
+    decoder.load_state_dict(content["decoders"]["will"], strict=False)
+    latent = encoder.bottleneck(encoder.vgg(rgb) * encoder.scale)
+    return torch.sigmoid(decoder.to_rgb(decoder.blocks(latent))) * 255
 
 
 class Interruption:
@@ -68,6 +98,39 @@ def test_comes_back_as_it_was(tmp_path: Path) -> None:
         assert torch.equal(loaded.encoder(rgb), latent)
         assert torch.equal(loaded.decoders["will"](latent), saved.decoders["will"](latent))
     assert torch.equal(loaded.previews["will"], saved.previews["will"])
+
+
+def test_the_faces_of_format_1_are_what_they_were(tmp_path: Path, faces: Tensor) -> None:
+    content = format_1()
+    torch.nn.init.normal_(content["encoder"]["scale"])
+    with torch.no_grad():
+        expected = faces_of_format_1(content, faces[:3])
+    torch.save(content, tmp_path / "checkpoint.pt")
+    old = Checkpoint.load(tmp_path)
+    assert torch.allclose(swap_tensor(old.encoder, old.decoders["will"], faces[:3]), expected, atol=1e-3)
+    assert expected.std() > 1
+    assert old.facts == {"seed": 0}
+    assert not old.training, "another optimiser's state is of no use"
+
+
+def test_format_1_comes_out_as_format_2(tmp_path: Path, faces: Tensor) -> None:
+    torch.save(format_1(), tmp_path / "checkpoint.pt")
+    old = Checkpoint.load(tmp_path)
+    old.save(tmp_path / "checkpoint.pt")
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["format"] == FORMAT
+    new = Checkpoint.load(tmp_path)
+    for name, decoder in old.decoders.items():
+        assert weights_sha256(new.decoders[name]) == weights_sha256(decoder)
+    with torch.no_grad():
+        assert torch.equal(new.encoder(faces[:1]), old.encoder(faces[:1]))
+
+
+def test_a_damaged_one_of_format_1_is_one_line_as_well(tmp_path: Path) -> None:
+    for part in ("encoder_config", "decoder_configs", "decoders"):
+        content = format_1()
+        del content[part]
+        torch.save(content, tmp_path / "checkpoint.pt")
+        assert "does not fit this version" in refusal(tmp_path)
 
 
 def test_a_crash_while_writing_leaves_the_old_one_whole(tmp_path: Path) -> None:
@@ -115,7 +178,7 @@ def test_a_truncated_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{"format": FORMAT + 1}, {"state_dict": {}}, [1, 2], torch.zeros(2)])
 def test_a_torch_file_of_another_format(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "checkpoint.pt")
-    assert refusal(tmp_path).endswith(f"is no faceswapd checkpoint of format {FORMAT}")
+    assert refusal(tmp_path).endswith(f"is no faceswapd checkpoint of format 1 or {FORMAT}")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.dataset import (
     centre,
+    check_name,
     held_out,
     load_crops,
     load_general,
@@ -145,6 +146,18 @@ def test_a_name_that_no_bundle_can_hold_is_said_before_training(tmp_path: Path, 
 def test_nobody_is_called_like_the_decoder_of_everybody(tmp_path: Path) -> None:
     write(tmp_path / "universal" / "1.png")
     assert "'universal' is taken" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["will", "a-b_9", "x" * 60])
+def test_names_that_a_bundle_can_hold(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "Will", "../will", "x" * 200, "universal"])
+def test_names_that_it_cannot(name: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_name(name)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_person_may_have_no_record_yet(tmp_path: Path) -> None:

@@ -101,3 +101,40 @@ def test_autocast_does_not_change_ssim(faces: Tensor) -> None:
     expected = ssim_map(a, b, gaussian_window())
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ssim_map(a, b, gaussian_window()), expected)
+
+
+# ---------------------------------------------------------------- the mask
+def test_without_a_mask_there_is_nothing_to_pay_for_it(loss: ReconstructionLoss, faces: Tensor) -> None:
+    a, b = noisy(faces / 255, 0.1), faces / 255
+    mask = torch.zeros(len(faces), 1, 64, 64)
+    assert loss(a, b, mask) > loss(a, b)
+    assert loss(a, b, None) == loss(a, b)
+
+
+def test_a_mask_learns_where_the_face_can_be_trusted(loss: ReconstructionLoss) -> None:
+    """The left half of the truth is always the same, the right half nobody can know."""
+    generator = torch.Generator().manual_seed(0)
+    truths = torch.full((64, 3, 64, 64), 0.5)
+    truths[..., 32:] = torch.rand(64, 3, 64, 32, generator=generator)
+    decoded = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
+    mask = torch.zeros(1, 1, 64, 64, requires_grad=True)
+    optimizer = torch.optim.Adam([decoded, mask], lr=0.1)
+    for step in range(120):
+        truth = truths[step % 64][None]
+        optimizer.zero_grad()
+        loss(decoded, truth, mask).backward()
+        optimizer.step()
+    trust = torch.sigmoid(mask.detach())[0, 0]
+    assert trust[:, :28].min() > 0.9
+    assert trust[:, 36:].mean() < 0.2
+    assert decoded.detach()[..., :32].sub(0.5).abs().mean() < 0.05, "the picture is learnt all the same"
+
+
+def test_the_mask_does_not_excuse_the_picture(loss: ReconstructionLoss, faces: Tensor) -> None:
+    """Else a decoder would doubt what is hard instead of learning it."""
+    decoded = noisy(faces[:2] / 255, 0.2).requires_grad_()
+    (plain,) = torch.autograd.grad(loss(decoded, faces[:2] / 255), decoded)
+    for level in (-3.0, 3.0):
+        mask = torch.full((2, 1, 64, 64), level)
+        (masked,) = torch.autograd.grad(loss(decoded, faces[:2] / 255, mask), decoded)
+        assert torch.equal(masked, plain)

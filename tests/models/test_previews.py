@@ -35,3 +35,18 @@ def test_a_preview_holds_the_sources_and_what_the_decoders_make_of_them(
     will = swap_tensor(encoder, decoders["will"], faces[:1])[0]
     assert np.array_equal(pixels[:64, 128:], will.round().byte().permute(1, 2, 0).numpy())
     assert will.min() >= 0 and will.max() <= 255
+
+
+def test_a_swap_is_the_decoders_colours_without_its_mask(faces: Tensor) -> None:
+    encoder, decoders = small_networks("will")
+    with torch.no_grad():
+        given = decoders["will"](encoder(faces[:2]))
+    assert given.shape == (2, 4, 64, 64)
+    assert torch.equal(swap_tensor(encoder, decoders["will"], faces[:2]), given[:, :3] * 255)
+
+
+def test_a_swap_is_exact_under_autocast(faces: Tensor) -> None:
+    encoder, decoders = small_networks("will")
+    expected = swap_tensor(encoder, decoders["will"], faces[:2])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(swap_tensor(encoder, decoders["will"], faces[:2]), expected)

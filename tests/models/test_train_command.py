@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +16,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
+from torch import nn
 
 from models.checkpoint import UNIVERSAL, Checkpoint
 from models.dataset import load_people
+from models.stored import weights_sha256
 from models.train import main
 from models.vgg19 import VGG19
 from tests.models.conftest import MakePeople
+from tests.models.fakes import small_checkpoint
 
 
 def people_of(run: Path) -> Path:
@@ -104,6 +111,14 @@ def test_going_on_continues_where_it_was(copied: Path, run: Path) -> None:
     assert states == [12, 14], "the optimiser goes on as well"
 
 
+def test_going_on_forgets_what_a_killed_run_logged_after_its_last_checkpoint(copied: Path, run: Path) -> None:
+    with (copied / "log.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 99, "updates": 297}) + "\n" + '{"step": 1')
+    options = ["--people", str(people_of(run)), "--out", str(copied), "--resume", "--updates", "39"]
+    assert main(options) == 0
+    assert [row["step"] for row in rows_of(copied)] == [12, 13]
+
+
 def test_going_on_with_a_spent_budget_changes_no_weight(copied: Path, run: Path) -> None:
     assert main(["--people", str(people_of(run)), "--out", str(copied), "--resume"]) == 0
     before, after = Checkpoint.load(run), Checkpoint.load(copied)
@@ -112,6 +127,79 @@ def test_going_on_with_a_spent_budget_changes_no_weight(copied: Path, run: Path)
         assert all(torch.equal(state[key], tensor) for key, tensor in decoder.state_dict().items())
     raw = before.training["raw"]
     assert all(torch.equal(after.training["raw"][name], tensor) for name, tensor in raw.items())
+
+
+def start(folder: Path, people: Path, *options: str) -> subprocess.Popen[bytes]:
+    """A run of its own process, as a user starts it."""
+    command = [sys.executable, "-m", "models.train", "--people", str(people), "--out", str(folder), *options]
+    output = subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=output, stderr=output, cwd=Path(__file__).parents[2])
+
+
+def killed_in(joint: bool, folder: Path, process: subprocess.Popen[bytes]) -> int:
+    """Kills it after a save in that stage; returns the step that was saved."""
+    path = folder / "checkpoint.pt"
+    try:
+        while process.poll() is None:
+            facts = torch.load(path, weights_only=True, mmap=True)["facts"] if path.exists() else {}
+            if facts.get("joint") is joint:
+                process.kill()
+                break
+            time.sleep(0.05)
+        assert process.wait() == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait()
+    return int(torch.load(path, weights_only=True, mmap=True)["facts"]["step"])
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_both_stages_ends_with_the_very_same_weights(
+    tmp_path: Path, make_people: MakePeople
+) -> None:
+    """kill -9, so nothing is tidied up: what counts is what lies on the disk."""
+    people = make_people(tmp_path / "people", "will")
+    options = ["--updates", "48", "--batch", "4", "--general-share", "0.3", "--sharp-share", "0.2"]
+    options += ["--threads", "1", "--device", "cpu", "--seed", "5", "--preview-minutes", "99"]
+    whole = start(tmp_path / "whole", people, *options)
+    assert whole.wait() == 0
+    often = [*options, "--save-minutes", "0"]
+    first = killed_in(False, tmp_path / "killed", start(tmp_path / "killed", people, *often))
+    often.append("--resume")
+    second = killed_in(True, tmp_path / "killed", start(tmp_path / "killed", people, *often))
+    assert 1 <= first < second < 12, "in the general stage, then in the joint one"
+    assert start(tmp_path / "killed", people, *options, "--resume").wait() == 0
+    expected, given = (Checkpoint.load(tmp_path / name) for name in ("whole", "killed"))
+    assert given.facts["step"] == expected.facts["step"] == 12
+    for name, decoder in expected.decoders.items():
+        assert weights_sha256(given.decoders[name]) == weights_sha256(decoder)
+    assert weights_sha256(given.encoder) == weights_sha256(expected.encoder)
+    raw = expected.training["raw"]
+    assert all(torch.equal(given.training["raw"][name], tensor) for name, tensor in raw.items())
+
+
+# ---------------------------------------------------------------- from other weights
+def test_from_a_checkpoint_the_weights_are_kept(run: Path, tmp_path: Path, make_people: MakePeople) -> None:
+    """`will` goes on as himself; `ned`, whom nobody knows, starts as everybody."""
+    people = make_people(tmp_path / "people", "ned", "will", count=3)
+    options = ["--people", str(people), "--from", str(run), "--out", str(tmp_path / "out")]
+    assert main([*options, "--updates", "3", "--batch", "3", "--learning-rate", "1e-6"]) == 0
+    old, new = Checkpoint.load(run), Checkpoint.load(tmp_path / "out")
+    assert new.identities == ["ned", "will"]
+    pairs = [("will", "will"), ("ned", UNIVERSAL), (UNIVERSAL, UNIVERSAL)]
+    assert all(distance(new.decoders[ours], old.decoders[theirs]) < 1e-5 for ours, theirs in pairs)
+    assert distance(new.decoders["will"], old.decoders["amara"]) > 1e-5
+    assert distance(new.encoder, old.encoder) < 1e-5
+    facts = new.facts
+    assert facts["joint"] and facts["config"]["general_share"] == 0, "the general stage is behind it"
+    assert (facts["from"]["updates"], facts["from"]["crops"]) == (36, {"amara": 8, "will": 8})
+    assert facts["encoder_weights"] == old.facts["encoder_weights"]
+
+
+def distance(a: nn.Module, b: nn.Module) -> float:
+    """The largest difference of any parameter."""
+    pairs = zip(a.parameters(), b.parameters(), strict=True)
+    return max((x - y).abs().max().item() for x, y in pairs)
 
 
 # ---------------------------------------------------------------- mistakes
@@ -181,6 +269,60 @@ def test_going_on_without_a_training_state_is_one_line(
     checkpoint.save(copied / "checkpoint.pt")
     line = refusal(capsys, "--people", people_of(run), "--out", copied, "--updates", "99", "--resume")
     assert "no training state" in line
+
+
+@pytest.mark.parametrize("facts", [{}, {"config": {}}, {"config": {"augment": {}, "novelty": 1}}])
+def test_going_on_with_settings_of_another_version_is_one_line(
+    copied: Path, run: Path, facts: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = Checkpoint.load(copied)
+    checkpoint.facts = facts
+    checkpoint.save(copied / "checkpoint.pt")
+    line = refusal(capsys, "--people", people_of(run), "--out", copied, "--updates", "99", "--resume")
+    assert "of another version" in line
+
+
+def test_pose_cannot_begin_in_the_middle(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its network is fitted at the start, and is part of the run."""
+    options = ("--people", people_of(run), "--out", run, "--updates", "99", "--resume")
+    assert "--pose cannot begin in a resumed run" in refusal(capsys, *options, "--pose", "1")
+
+
+def test_going_on_with_the_data_of_another_version_is_one_line(
+    copied: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = Checkpoint.load(copied)
+    checkpoint.training["progress"]["novelty"] = 1
+    checkpoint.save(copied / "checkpoint.pt")
+    line = refusal(capsys, "--people", people_of(run), "--out", copied, "--updates", "99", "--resume")
+    assert "of another version" in line
+
+
+def test_from_a_checkpoint_that_fits_nothing_is_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--people", people_of(run), "--out", tmp_path / "out", "--updates", "10", "--from")
+    small_checkpoint("will").save(tmp_path / "small.pt")
+    assert "of another shape" in refusal(capsys, *options, tmp_path / "small.pt")
+    checkpoint = small_checkpoint("will")
+    del checkpoint.decoders[UNIVERSAL]
+    checkpoint.save(tmp_path / "none.pt")
+    assert "no universal decoder" in refusal(capsys, *options, tmp_path / "none.pt")
+    assert "no checkpoint at" in refusal(capsys, *options, tmp_path / "gone")
+
+
+@pytest.mark.parametrize("option", ["--updates", "--minutes", "--batch"])
+def test_no_budget_at_all_is_one_line(
+    option: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nought would be a run without an end."""
+    for value in ("0", "-1"):
+        line = refusal(capsys, "--people", people_of(run), "--out", tmp_path / "out", option, value)
+        assert f"{option} {value}: it must be above 0" in line
+
+
+def test_nobody_to_train_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--people FOLDER and --out FOLDER" in refusal(capsys, "--out", tmp_path)
 
 
 def test_a_run_that_is_there_is_not_overwritten_by_mistake(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.dataset import Person, centre
 from models.decoders import Decoder
 from models.errors import DivergedError
 from models.losses import ReconstructionLoss
+from models.pose import PoseNet
 from models.trainer import MAX_BAD_STEPS, TrainConfig, Trainer
 from tests.models.fakes import Thumbnails, small_networks
 
@@ -26,13 +28,7 @@ MakeTrainer = Callable[..., Trainer]
 State = dict[str, Tensor]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small only wait for one another's threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -43,7 +39,8 @@ def make_trainer(crops: Tensor) -> MakeTrainer:
         encoder, decoders = small_networks("down", "will")
         people = [Person("down", crops.flip(2)), Person("will", crops)]
         config, general, device = replace(config, **changes), crops[:0], torch.device("cpu")
-        return Trainer(config, encoder, decoders, people, general, Template(), device)
+        pose = PoseNet().requires_grad_(requires_grad=False) if config.pose else None
+        return Trainer(config, encoder, decoders, people, general, Template(), device, pose)
 
     return make
 
@@ -55,8 +52,8 @@ class BadLoss(ReconstructionLoss):
         super().__init__(Template())
         self.bad, self.value, self.calls = bad, value, 0
 
-    def forward(self, decoded: Tensor, true: Tensor) -> Tensor:
-        loss = super().forward(decoded, true)
+    def forward(self, decoded: Tensor, true: Tensor, mask: Tensor | None = None) -> Tensor:
+        loss = super().forward(decoded, true, mask)
         self.calls += 1
         return loss * self.value if self.calls - 1 in self.bad else loss
 
@@ -77,9 +74,9 @@ def averaged(trainer: Trainer, name: str) -> State:
 @torch.no_grad()
 def error(trainer: Trainer, name: str, crops: Tensor) -> float:
     """Of `name`'s own crops, decoded as they are."""
-    faces = centre(crops).float()
-    decoded = torch.sigmoid(trainer.decoders[name](trainer.encoder(faces)))
-    return float(trainer.loss(decoded, faces / 255))
+    faces, encoder = centre(crops).float(), trainer.encoder
+    decoded, _ = trainer.decoders[name].relative(encoder.bottleneck(encoder.features(faces)))
+    return float(trainer.loss(decoded, encoder.meter.remove(faces / 255, encoder.meter(faces / 255))))
 
 
 # ---------------------------------------------------------------- learning
@@ -156,6 +153,8 @@ def test_a_person_starts_as_a_copy_of_everybody(make_trainer: MakeTrainer, name:
             break
         universal = averaged(trainer, UNIVERSAL)
     ours = state(trainer.decoders[name])
+    assert not torch.equal(ours.pop("low"), universal["low"]), "but for the range of their own tones"
+    assert not torch.equal(ours.pop("high"), universal["high"])
     assert max((ours[key] - universal[key]).abs().max().item() for key in ours) <= QUICK.learning_rate * 1.01
     mean = averaged(trainer, name)
     assert max((mean[key] - universal[key]).abs().max().item() for key in ours) <= QUICK.learning_rate * 1.01
@@ -278,3 +277,157 @@ def test_a_person_may_be_called_like_a_part_of_a_network(name: str, crops: Tenso
     )
     assert list(trainer.run())
     assert not torch.equal(encoder.bottleneck.narrow.weight, before), "the bottleneck was trained"
+
+
+# ---------------------------------------------------------------- going on, bit by bit
+SHAPES: dict[str, dict[str, Any]] = {
+    "joint": {},
+    "finetuned": {"finetune": True, "batch": 4, "updates": 60},
+    "other shares": {"general_share": 0.5, "sharp_share": 0.3, "reuse": 2, "refresh_every": 3},
+    "pose": {"pose": 1.0, "general_share": 0.1},
+    "one stage": {"general_share": 0.0, "sharp_share": 0.0},
+}
+
+
+def finish(trainer: Trainer, steps: int | None = None) -> Trainer:
+    for progress in trainer.run():
+        if progress.step == steps:
+            break
+    return trainer
+
+
+def carried_over(old: Trainer, new: Trainer) -> Trainer:
+    """`new` as the command builds it from the checkpoint that it wrote for `old`."""
+    buffer = io.BytesIO()
+    training = old.state()
+    with old.average_weights():
+        torch.save(
+            [training, old.encoder.state_dict(), *(d.state_dict() for d in old.decoders.values())], buffer
+        )
+    buffer.seek(0)
+    training, encoder, *decoders = torch.load(buffer, weights_only=True)
+    new.encoder.load_state_dict(encoder)
+    for decoder, weights in zip(new.decoders.values(), decoders, strict=True):
+        decoder.load_state_dict(weights)
+    new.restore(training)
+    return new
+
+
+@pytest.mark.parametrize("stop", [1, 3, 6, 14])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_restored_run_ends_with_the_very_same_weights(
+    make_trainer: MakeTrainer, shape: str, stop: int
+) -> None:
+    """In every stage, between two refreshes and right after one."""
+    whole = finish(make_trainer(**SHAPES[shape]))
+    half = finish(make_trainer(**SHAPES[shape]), steps=stop)
+    assert half.progress.step == stop < whole.progress.step
+    again = finish(carried_over(half, make_trainer(**SHAPES[shape], seed=QUICK.seed)))
+    assert again.progress.record() | {"seconds": 0} == whole.progress.record() | {"seconds": 0}
+    assert same(state(again.trained), state(whole.trained))
+    assert all(torch.equal(a, b) for a, b in zip(again.average, whole.average, strict=True))
+
+
+def test_the_stages_that_the_restored_runs_were_stopped_in(make_trainer: MakeTrainer) -> None:
+    stages = {}
+    for progress in make_trainer().run():
+        stages[progress.step] = "sharp" if progress.sharp else "joint" if progress.joint else "general"
+    assert [stages[step] for step in (1, 3, 6)] == ["general", "general", "joint"]
+    assert list(stages.values())[-1] == "sharp"
+
+
+def test_a_longer_budget_goes_on_with_the_same_data(make_trainer: MakeTrainer) -> None:
+    half = finish(make_trainer(updates=80))
+    longer = carried_over(half, make_trainer(updates=240))
+    assert {n: p.state() for n, p in longer.progress.pools.items()} == {
+        n: p.state() for n, p in half.progress.pools.items()
+    }
+    finish(longer)
+    assert longer.progress.updates >= 240
+
+
+# ---------------------------------------------------------------- one more person, the encoder frozen
+@pytest.fixture
+def enrolment(crops: Tensor) -> Callable[[], Trainer]:
+    def make() -> Trainer:
+        encoder, decoders = small_networks("will")
+        config = replace(QUICK, frozen=True, general_share=0.0)
+        return Trainer(
+            config, encoder, {"will": decoders["will"]}, [Person("will", crops)], crops[:0], Template(),
+            torch.device("cpu"),
+        )  # fmt: skip
+
+    return make
+
+
+def test_frozen_only_the_decoder_learns(enrolment: Callable[[], Trainer], crops: Tensor) -> None:
+    trainer = enrolment()
+    encoder, decoder = state(trainer.encoder), state(trainer.decoders["will"])
+    before = error(trainer, "will", crops)
+    finish(trainer)
+    assert same(state(trainer.encoder), encoder)
+    assert not same(state(trainer.decoders["will"]), decoder)
+    assert error(trainer, "will", crops) < before
+    assert list(trainer.trained) == ["decoder:will"]
+    assert all(parameter.grad is None for parameter in trainer.encoder.parameters())
+
+
+def test_frozen_the_whole_encoder_is_cached(enrolment: Callable[[], Trainer]) -> None:
+    trainer = enrolment()
+    next(trainer.run())
+    encodings, truth = trainer.progress.pools["will"].draw(3)
+    assert encodings.shape == (3, trainer.encoder.config.latent_channels, 4, 4)
+    assert truth.shape == (3, 3, 64, 64)
+
+
+@pytest.mark.parametrize("stop", [1, 10, 19])
+def test_a_restored_enrolment_ends_with_the_very_same_weights(
+    enrolment: Callable[[], Trainer], stop: int
+) -> None:
+    whole, half = finish(enrolment()), finish(enrolment(), steps=stop)
+    again = finish(carried_over(half, enrolment()))
+    assert same(state(again.trained), state(whole.trained))
+    assert all(torch.equal(a, b) for a, b in zip(again.average, whole.average, strict=True))
+
+
+def test_finetuning_trains_vgg19_at_a_tenth_of_the_rate(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(finetune=True, updates=16, warmup_steps=1)
+    vgg = state(trainer.encoder.vgg)
+    next(trainer.run())
+    assert list(trainer.trained)[-1] == "vgg"
+    rates = [group["lr"] for group in trainer.optimizer.param_groups]
+    assert rates[-1] == pytest.approx(rates[0] / 10)
+    assert same({k: v for k, v in vgg.items() if k == "mean"}, state(trainer.encoder.vgg))
+
+
+def test_every_person_has_the_tones_of_their_own_photos(make_trainer: MakeTrainer, crops: Tensor) -> None:
+    trainer = make_trainer()
+    tones = trainer.encoder.meter(centre(crops).float() / 255)
+    will = trainer.decoders["will"]
+    assert (will.low >= tones.amin(dim=0)).all() and (will.high <= tones.amax(dim=0)).all()
+    assert (will.low < will.high).all()
+    assert trainer.decoders[UNIVERSAL].low.max() < -100, "everybody's decoder keeps what it is given"
+
+
+def test_a_swap_is_held_to_the_pose_of_its_source(make_trainer: MakeTrainer) -> None:
+    """A person's decoder hears of foreign faces; the network that sees the landmarks learns nothing."""
+    trainer = make_trainer(pose=1.0, updates=48)
+    assert trainer.pose is not None
+    before = state(trainer.pose)
+    finish(trainer)
+    assert same(state(trainer.pose), before)
+    assert not any(name.startswith("pose") for name in trainer.trained)
+    plain = finish(make_trainer(updates=48))
+    assert not same(state(trainer.decoders["will"]), state(plain.decoders["will"]))
+
+
+def test_an_enrolment_may_be_held_to_it_too(crops: Tensor) -> None:
+    encoder, decoders = small_networks("will")
+    config = replace(QUICK, frozen=True, general_share=0.0, pose=1.0)
+    trainer = Trainer(
+        config, encoder, {"will": decoders["will"]}, [Person("will", crops)], crops.flip(3), Template(),
+        torch.device("cpu"), PoseNet().requires_grad_(requires_grad=False),
+    )  # fmt: skip
+    finish(trainer)
+    assert set(trainer.progress.pools) == {"will", UNIVERSAL}, "the foreign faces have a pool, no decoder"
+    assert list(trainer.trained) == ["decoder:will"]
