@@ -41,6 +41,8 @@ def _report(bundle: Bundle) -> None:
     log.info("bundle %s: %.1f MB", bundle.folder, sum(entry.bytes for entry in manifest.files) / 1e6)
     log.info("  %-20s %5.1f MB, error %.2g of the latent", "encoder", manifest.encoder.graph.bytes / 1e6,
              manifest.encoder.parity.max_error)  # fmt: skip
+    if manifest.universal is not None:
+        log.info("  %-20s %5.1f MB, for enrolment only", "universal", manifest.universal.bytes / 1e6)
     for entry in manifest.identities:
         log.info("  %-20s %5.1f MB, error %g grey levels at most", entry.name, entry.decoder.bytes / 1e6,
                  entry.parity.max_error)  # fmt: skip

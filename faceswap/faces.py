@@ -95,6 +95,25 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Swapped:
+    """A swapped face: `pixels` (64, 64, 3) RGB and the decoder's own `mask` (64, 64), both uint8.
+
+    The mask is 255 where the face can be trusted and 0 where the photo's own pixels are better, such as
+    the background beside a turned face. None comes from a decoder that has no mask.
+    """
+
+    pixels: Pixels
+    mask: Pixels | None = None
+
+    @classmethod
+    def of(cls, planes: Pixels) -> Swapped:
+        """From a decoder's answer for one face: (64, 64, 3) RGB, or (64, 64, 4) RGB and mask."""
+        if planes.shape[-1] == 3:
+            return cls(planes)
+        return cls(np.ascontiguousarray(planes[..., :3]), np.ascontiguousarray(planes[..., 3]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Crop:
     """An aligned face: `pixels` (64, 64, 3) RGB uint8; `matrix` (2, 3) maps image to crop."""
 

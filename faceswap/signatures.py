@@ -25,13 +25,19 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a graph takes and gives."""
+    """What a graph takes and gives; where it may give one of several things, `or_gives` has the others."""
 
     takes: Tensor
     gives: Tensor
+    or_gives: tuple[Tensor, ...] = ()
+
+    @property
+    def answers(self) -> tuple[Tensor, ...]:
+        """Everything that the graph may give."""
+        return self.gives, *self.or_gives
 
     def __str__(self) -> str:
-        return f"{self.takes} -> {self.gives}"
+        return f"{self.takes} -> {' or '.join(map(str, self.answers))}"
 
 
 def check_signature(session: Any, name: str, signature: Signature | None) -> None:
@@ -44,7 +50,8 @@ def check_signature(session: Any, name: str, signature: Signature | None) -> Non
         raise BundleError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs instead of one each")
     if signature is not None:
         declared = f"{_declared(inputs[0])} -> {_declared(outputs[0])}"
-        if not (_fits(inputs[0], signature.takes) and _fits(outputs[0], signature.gives)):
+        gives_one = any(_fits(outputs[0], answer) for answer in signature.answers)
+        if not (_fits(inputs[0], signature.takes) and gives_one):
             raise BundleError(f"{name} is {declared} where the manifest needs {signature}")
         _try(session, name, signature)
 
@@ -66,7 +73,8 @@ def _try(session: Any, name: str, signature: Signature) -> None:
     """Two items through the graph: declared shapes are a promise, this is the proof."""
     batch = np.zeros((2, *signature.takes.shape), signature.takes.dtype)
     answer = session.run(None, {session.get_inputs()[0].name: batch})[0]
-    if answer.shape != (2, *signature.gives.shape) or answer.dtype != signature.gives.dtype:
+    allowed = [((2, *tensor.shape), np.dtype(tensor.dtype)) for tensor in signature.answers]
+    if (answer.shape, answer.dtype) not in allowed:
         raise BundleError(
             f"{name} gives {answer.dtype} {answer.shape[1:]} an item where the manifest needs {signature}"
         )

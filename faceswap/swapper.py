@@ -13,7 +13,7 @@ from faceswap.bundle import Bundle
 from faceswap.decoders import DecoderBank
 from faceswap.detection import FaceDetector, LibFaceDetection
 from faceswap.errors import NoFaceError, NoSuchFaceError, WrongCropSizeError
-from faceswap.faces import CROP_SIZE, Crop, Face, Image, Pixels
+from faceswap.faces import CROP_SIZE, Crop, Face, Image, Pixels, Swapped
 from faceswap.images import read_image
 from faceswap.sessions import Device, SessionFactory
 from faceswap.signatures import Signature, Tensor
@@ -65,14 +65,15 @@ class Swapper:
         self.check(identity)
         image = self.read(photo, at_least=FACE_ONLY_SIDE)
         crop = self.align(image, self.find_face(image, face))
-        return Image(self._swap_crop(crop, identity))
+        return Image(self._swap_crop(crop, identity).pixels)
 
     def swap_photo(self, photo: Photo, identity: str, face: int = 0) -> Image:
         """The whole photo with the face of `identity` set into it."""
         self.check(identity)
         image = self.read(photo)
         crop = self.align(image, self.find_face(image, face))
-        return self.paste(image, crop, self._swap_crop(crop, identity))
+        swapped = self._swap_crop(crop, identity)
+        return self.paste(image, crop, swapped.pixels, swapped.mask)
 
     def check(self, identity: str) -> None:
         """UnknownIdentityError before any work is done."""
@@ -119,15 +120,27 @@ class Swapper:
 
     def decode(self, latents: Latents, identity: str) -> Pixels:
         """(N, C, h, w) float32 -> (N, 64, 64, 3) uint8 RGB. UnknownIdentityError, ValueError."""
+        return np.ascontiguousarray(self._decode(latents, identity)[..., :3])
+
+    def decode_faces(self, latents: Latents, identity: str) -> list[Swapped]:
+        """The same faces with the masks that `paste` takes, where the decoder has one."""
+        return [Swapped.of(planes) for planes in self._decode(latents, identity)]
+
+    def _decode(self, latents: Latents, identity: str) -> Pixels:
+        """(N, 64, 64, 3) or (N, 64, 64, 4), as the decoder's graph gives it."""
         self.check(identity)
         _expect(latents, np.float32, self._latent_shape)
         if not np.isfinite(latents).all():  # onnxruntime would make a face of it without a word
             raise ValueError("latents hold NaN or infinity")
         return self.decoders.get(identity).run(np.ascontiguousarray(latents))
 
-    def paste(self, photo: Image, crop: Crop, face: Pixels) -> Image:
-        """`photo` with the swapped `face` (64, 64, 3) where `crop` was cut out."""
-        return blending.paste(photo, crop, face, self._turn(crop))
+    def paste(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Image:
+        """`photo` with the swapped `face` (64, 64, 3) where `crop` was cut out.
+
+        The photo stays where `mask` (64, 64) is 0. The ellipse leans with the nose in either case: masks
+        that were learned from plain backgrounds hardly mark any, and a halo is left beside a turned face.
+        """
+        return blending.paste(photo, crop, face, mask, self._turn(crop))
 
     def warm_up(self) -> None:
         """The first run of the encoder is slower than the rest; decoders are tried when loaded."""
@@ -140,9 +153,8 @@ class Swapper:
             return float(points[2, 0] - points[:2, 0].mean()) / CROP_SIZE
         return 0.0
 
-    def _swap_crop(self, crop: Crop, identity: str) -> Pixels:
-        face: Pixels = self.decode(self.encode(crop.pixels[None]), identity)[0]
-        return face
+    def _swap_crop(self, crop: Crop, identity: str) -> Swapped:
+        return self.decode_faces(self.encode(crop.pixels[None]), identity)[0]
 
 
 def _expect(batch: npt.NDArray[np.generic], dtype: type[np.generic], shape: tuple[int, ...]) -> None:

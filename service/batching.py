@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 
-from faceswap.faces import Pixels
+from faceswap.faces import Pixels, Swapped
 from service.errors import DeadlineError, DrainingError, InternalError
 from service.inference import Item, Networks, run_batch
 from service.telemetry import Clock
@@ -84,8 +84,8 @@ class Batcher:
         """Faces that wait for a worker."""
         return len(self._waiting)
 
-    async def swap(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Pixels:
-        """The face (64, 64, 3) of `identity` for `crop` (64, 64, 3); notes queue, encode and decode.
+    async def swap(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Swapped:
+        """The face of `identity` for `crop` (64, 64, 3); notes queue, encode and decode.
 
         Raises DeadlineError, or what the networks raised. Cancelling it drops the face.
         """

@@ -6,20 +6,21 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from faceswap.errors import BundleError, DeviceError
-from faceswap.faces import Pixels
+from faceswap.faces import Pixels, Swapped
 from service.telemetry import Clock
 
 Latents = npt.NDArray[np.float32]
 Rows = npt.NDArray[Any]
+T = TypeVar("T")
 
 log = logging.getLogger("faceswapd.inference")
 
@@ -31,8 +32,8 @@ class Networks(Protocol):
         """(N, 64, 64, 3) RGB uint8 -> (N, C, h, w) float32."""
         ...
 
-    def decode(self, latents: Latents, identity: str) -> Pixels:
-        """(N, C, h, w) float32 -> (N, 64, 64, 3) RGB uint8."""
+    def decode_faces(self, latents: Latents, identity: str) -> list[Swapped]:
+        """(N, C, h, w) float32 -> N faces, with masks where the decoder has one."""
         ...
 
 
@@ -44,9 +45,9 @@ class Item:
     identity: str
     deadline: float
     clock: Clock
-    done: asyncio.Future[Pixels]
+    done: asyncio.Future[Swapped]
     arrived: float = field(default_factory=time.monotonic)
-    outcome: Pixels | BaseException | None = None
+    outcome: Swapped | BaseException | None = None
 
 
 class Settle(Protocol):
@@ -67,15 +68,19 @@ def run_batch(networks: Networks, batch: Sequence[Item], settle: Settle) -> None
     for identity, pairs in groups.items():
         items = [item for item, _ in pairs]
         latents = np.stack([latent for _, latent in pairs])  # (N, C, h, w)
-        decode = partial(networks.decode, identity=identity)
+        decode = partial(networks.decode_faces, identity=identity)
         for item, face in _apply("decode", decode, items, latents, settle):
             item.outcome = face
         settle([item for item in items if item.outcome is not None])
 
 
 def _apply(
-    stage: str, network: Callable[[Rows], Rows], items: Sequence[Item], rows: Rows, settle: Settle
-) -> list[tuple[Item, Rows]]:
+    stage: str,
+    network: Callable[[Rows], Iterable[T]],
+    items: Sequence[Item],
+    rows: Rows,
+    settle: Settle,
+) -> list[tuple[Item, T]]:
     """`network(rows)` for all items at once; where that fails, one by one: only the guilty one fails."""
     started = time.monotonic()
     try:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from faceswap.bundle import FileEntry, IdentityEntry, Manifest
 from faceswap.errors import NoSuchFaceError
-from faceswap.faces import Crop, Face, Image, Pixels
+from faceswap.faces import Crop, Face, Image, Pixels, Swapped
 from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
 from faceswap.swapper import FACE_ONLY_SIDE
 from service.batching import Batcher
@@ -52,7 +52,7 @@ class PhotoSwapper(Networks, Protocol):
 
     def ready_crop(self, image: Image) -> Crop: ...
 
-    def paste(self, photo: Image, crop: Crop, face: Pixels) -> Image: ...
+    def paste(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Image: ...
 
     def warm_up(self) -> None: ...
 
@@ -158,12 +158,12 @@ class SwapPipeline:
         face = self._swapper.find_face(image, query.face)
         return self._swapper.align(image, face), _found(image, face)
 
-    def _write(self, photo: _Opened, face: Pixels, query: SwapQuery, clock: Clock) -> Answer:
-        image, source = Image(face), DigitalSource.TRAINED
+    def _write(self, photo: _Opened, face: Swapped, query: SwapQuery, clock: Clock) -> Answer:
+        image, source = Image(face.pixels), DigitalSource.TRAINED
         if photo.image is not None:
             source = DigitalSource.COMPOSITE
             with clock.span("paste"):
-                image = self._swapper.paste(photo.image, photo.crop, face)
+                image = self._swapper.paste(photo.image, photo.crop, face.pixels, face.mask)
         with clock.span("write"):
             data = write_image(image, query.format, source)
         return Answer(data, query.format, source, photo.face, clock)

@@ -1,7 +1,8 @@
 """Writes tests/data/identity-bundle: `python -m tests.make_identity_bundle` (needs the onnx package).
 
 The encoder only rearranges pixels, so the decoder of "echo" gives exactly the posted face back;
-that of "negative" gives 255 minus it. A pipeline that turns, shifts, swaps or scales anything
+that of "negative" gives 255 minus it, and that of "cutout" gives it back with a mask: the face in the
+left half, the photo in the right one. A pipeline that turns, shifts, swaps or scales anything
 between photo and answer cannot pass a test with them.
 """
 
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image as PillowImage
 
 from faceswap.alignment import DEFAULT_TEMPLATE
@@ -57,18 +59,47 @@ def encoder() -> bytes:
 def decoder(scale: float, offset: float) -> bytes:
     """float32 (N, 48, 16, 16) -> uint8 (N, 64, 64, 3): `scale` times the latent plus `offset`."""
     nodes = [
-        helper.make_node("DepthToSpace", ["latents"], ["planes"], blocksize=BLOCK, mode="DCR"),
-        helper.make_node("Transpose", ["planes"], ["shares"], perm=[0, 2, 3, 1]),
-        helper.make_node("Mul", ["shares", "scale"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "offset"], ["levels"]),
+        *_levels("levels"),
         helper.make_node("Round", ["levels"], ["rounded"]),
         helper.make_node("Clip", ["rounded", "black", "white"], ["clipped"]),
         helper.make_node("Cast", ["clipped"], ["faces"], to=TensorProto.UINT8),
     ]
-    latents = helper.make_tensor_value_info("latents", TensorProto.FLOAT, LATENTS)
     faces = helper.make_tensor_value_info("faces", TensorProto.UINT8, PICTURES)
     constants = {"scale": scale, "offset": offset, "black": 0.0, "white": 255.0}
-    return _model("decoder", nodes, latents, faces, constants)
+    return _model("decoder", nodes, _latents(), faces, constants)
+
+
+def cutout() -> bytes:
+    """float32 (N, 48, 16, 16) -> uint8 (N, 64, 64, 4): the echo, and a mask that is its left half."""
+    nodes = [
+        *_levels("levels"),
+        helper.make_node("Gather", ["levels", "red"], ["reds"], axis=3),
+        helper.make_node("Mul", ["reds", "black"], ["nothing"]),  # as many as there are faces
+        helper.make_node("Add", ["nothing", "left_half"], ["mask"]),
+        helper.make_node("Concat", ["levels", "mask"], ["planes4"], axis=3),
+        helper.make_node("Round", ["planes4"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["faces"], to=TensorProto.UINT8),
+    ]
+    faces = helper.make_tensor_value_info("faces", TensorProto.UINT8, (*PICTURES[:3], 4))
+    left_half = np.zeros((1, 1, CROP_SIZE, 1), np.float32)
+    left_half[:, :, : CROP_SIZE // 2] = 255
+    arrays: dict[str, npt.NDArray[np.generic]] = {"left_half": left_half, "red": np.array([0], np.int64)}
+    constants = {"scale": 255.0, "offset": 0.0, "black": 0.0}
+    return _model("cutout", nodes, _latents(), faces, constants, arrays)
+
+
+def _levels(output: str) -> list[onnx.NodeProto]:
+    """Nodes from `latents` to grey levels (N, 64, 64, 3) float32 called `output`."""
+    return [
+        helper.make_node("DepthToSpace", ["latents"], ["planes"], blocksize=BLOCK, mode="DCR"),
+        helper.make_node("Transpose", ["planes"], ["shares"], perm=[0, 2, 3, 1]),
+        helper.make_node("Mul", ["shares", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], [output]),
+    ]
+
+
+def _latents() -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info("latents", TensorProto.FLOAT, LATENTS)
 
 
 def preview() -> bytes:
@@ -102,6 +133,7 @@ def write(folder: Path) -> Manifest:
         identities=[
             _identity(folder, "echo", decoder(255, 0), weights, preview()),
             _identity(folder, "negative", decoder(-255, 255), weights, None),
+            _identity(folder, "cutout", cutout(), weights, None),
         ],
     )
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
@@ -139,8 +171,10 @@ def _model(
     takes: onnx.ValueInfoProto,
     gives: onnx.ValueInfoProto,
     constants: dict[str, float],
+    arrays: dict[str, npt.NDArray[np.generic]] | None = None,
 ) -> bytes:
     values = [helper.make_tensor(key, TensorProto.FLOAT, [], [value]) for key, value in constants.items()]
+    values += [numpy_helper.from_array(value, key) for key, value in (arrays or {}).items()]
     graph = helper.make_graph(nodes, name, [takes], [gives], values)
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="faceswapd")

@@ -61,7 +61,7 @@ def made(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     budget = ("--updates", str(STEPS * BATCH), "--batch", str(BATCH), "--seed", "3")
     command("models.train", "--people", will.parent, "--out", root / "run", *budget)
     said = command("export", root / "run", "--out", root / "bundle")
-    assert [line.split()[0] for line in said.splitlines()] == ["bundle", "encoder", "will"], said
+    assert [line.split()[0] for line in said.splitlines()] == ["bundle", "encoder", "universal", "will"], said
     return Made(root / "run", root / "bundle", crops)
 
 
@@ -87,11 +87,11 @@ def get(server: Server, path: str) -> dict[str, Any]:
 
 
 def by_torch(made: Made, crop: Pixels) -> Pixels:
-    """The checkpoint's own answer to a crop (64, 64, 3)."""
+    """The checkpoint's own answer to a crop (64, 64, 3), without its mask."""
     checkpoint = Checkpoint.load(made.run)
     with torch.no_grad():
         latent = EncoderGraph(checkpoint.encoder)(torch.from_numpy(crop.copy())[None])
-        face: Pixels = DecoderGraph(checkpoint.decoders["will"])(latent)[0].numpy()
+        face: Pixels = DecoderGraph(checkpoint.decoders["will"])(latent)[0, ..., :3].numpy()
     return face
 
 

@@ -19,13 +19,13 @@ def test_sheet_shows_sources_and_swaps(tmp_path: Path) -> None:
     assert sheet.main([photo, photo, "--bundle", BUNDLE, "--out", str(out)]) == 0
     with PillowImage.open(out) as picture:
         step = sheet.SIDE + sheet.GAP
-        assert picture.size == (sheet.GAP + 3 * step, sheet.HEAD + 2 * step)
+        assert picture.size == (sheet.GAP + 4 * step, sheet.HEAD + 2 * step)
         cells = [
             picture.crop((left, sheet.HEAD, left + sheet.SIDE, sheet.HEAD + sheet.SIDE))
-            for left in (sheet.GAP, sheet.GAP + step, sheet.GAP + 2 * step)
+            for left in range(sheet.GAP, sheet.GAP + 4 * step, step)
         ]
-    source, echo, negative = (cell.tobytes() for cell in cells)
-    assert source == echo
+    source, echo, negative, cutout = (cell.tobytes() for cell in cells)
+    assert source == cutout == echo
     assert source != negative
 
 

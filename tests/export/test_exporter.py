@@ -21,10 +21,12 @@ from export.to_onnx import OPSET
 from faceswap import Swapper
 from faceswap.alignment import DEFAULT_TEMPLATE
 from faceswap.bundle import Bundle
+from faceswap.errors import UnknownIdentityError
 from faceswap.faces import Pixels
 from models.autoencoder import Encoder, EncoderConfig
-from models.checkpoint import Checkpoint, weights_sha256
+from models.checkpoint import UNIVERSAL, Checkpoint
 from models.decoders import Decoder
+from models.stored import weights_sha256
 from tests.export.conftest import DECODER, RECORD, changed
 from tests.export.folders import contents
 
@@ -53,7 +55,7 @@ def test_the_manifest_tells_where_everything_comes_from(exported: Bundle, checkp
     manifest = exported.manifest
     assert (manifest.name, manifest.opset, manifest.schema_version) == ("small", OPSET, 1)
     assert manifest.crop.template == DEFAULT_TEMPLATE
-    assert manifest.latent.shape == (128, 4, 4)
+    assert manifest.latent.shape == (131, 4, 4)
     assert manifest.encoder.weights_sha256 == weights_sha256(checkpoint.encoder)
     assert manifest.encoder.training["updates"] == 40
     assert manifest.encoder.training["config"] == {"seed": 7, "betas": [0.5, 0.99]}
@@ -76,11 +78,38 @@ def test_files_are_named_by_their_content_and_nothing_else_lies_there(exported: 
     assert set(contents(exported.folder)) == {"manifest.json", *files}
     assert all(sha256[:8] in path for path, sha256 in files.items())
     kinds = sorted(path.split("-")[0] for path in files)
-    assert kinds == ["decoders/amara", "decoders/will", "encoder", "previews/amara", "previews/will"]
+    assert kinds[:3] == ["decoders/amara", "decoders/will", "encoder"]
+    assert kinds[3:] == ["previews/amara", "previews/will", "universal"]
 
 
-def test_the_universal_decoder_is_nobody_to_serve(exported: Bundle) -> None:
-    assert "universal" not in "".join(contents(exported.folder))
+def test_the_universal_decoder_travels_along_and_is_nobody_to_serve(exported: Bundle) -> None:
+    universal = exported.manifest.universal
+    assert universal is not None
+    assert universal in exported.manifest.files
+    assert len(exported.read(universal)) == universal.bytes
+    assert UNIVERSAL not in [entry.name for entry in exported.manifest.identities]
+    with pytest.raises(UnknownIdentityError):
+        Swapper.open(exported.folder, "cpu", threads=1).check(UNIVERSAL)
+
+
+def test_a_checkpoint_without_a_universal_decoder_is_exported_without(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    only = {name: decoder for name, decoder in checkpoint.decoders.items() if name != UNIVERSAL}
+    bundle = export(changed(checkpoint, decoders=only), tmp_path / "out", Request(names=["will"]))
+    assert bundle.manifest.universal is None
+
+
+def test_adding_keeps_the_universal_decoder_that_the_bundle_had(
+    folder: Path, exported: Bundle, checkpoint: Checkpoint
+) -> None:
+    """Also where the checkpoint has none, or has trained its own further."""
+    only = {name: decoder for name, decoder in checkpoint.decoders.items() if name != UNIVERSAL}
+    without = export(changed(checkpoint, decoders=only), folder, Request(names=["yuna"]))
+    assert without.manifest.universal == exported.manifest.universal
+    other = export(retrained(checkpoint, UNIVERSAL), folder, Request(names=["yuna"]))
+    assert other.manifest.universal == exported.manifest.universal
+    assert other.read(exported.manifest.universal)  # type: ignore[arg-type]
 
 
 def test_a_preview_is_made_by_the_decoder_and_marked_as_synthetic(
@@ -92,7 +121,7 @@ def test_a_preview_is_made_by_the_decoder_and_marked_as_synthetic(
     pixels = np.asarray(PillowImage.open(io.BytesIO(data)))
     crop = checkpoint.previews["will"]
     with torch.no_grad():
-        decoded = torch.sigmoid(checkpoint.decoders["will"](checkpoint.encoder(crop[None].float())))[0]
+        decoded = checkpoint.decoders["will"](checkpoint.encoder(crop[None].float()))[0, :3]
     assert np.abs(pixels - decoded.permute(1, 2, 0).numpy() * 255).max() <= 0.51
     assert not np.array_equal(pixels, crop.permute(1, 2, 0).numpy()), "no photo travels with the bundle"
     assert b"trainedAlgorithmicMedia" in data
@@ -173,6 +202,18 @@ def test_metrics_of_this_very_decoder_go_into_the_manifest(
     assert (told["top1"], told["light"]) == (0.9, None)
     assert told["decoder_sha256"] == bundle.identity("will").decoder.sha256
     assert bundle.identity("will").decoder == exported.identity("will").decoder
+
+
+def test_an_unchanged_decoder_keeps_what_is_known_of_it(
+    folder: Path, exported: Bundle, checkpoint: Checkpoint
+) -> None:
+    """Else a bundle lost its metrics whenever somebody is enrolled from a copy of it."""
+    measured = export(checkpoint, folder, Request("small", ["will"], metrics=metrics(exported)))
+    later = changed(checkpoint, facts=checkpoint.facts | {"updates": 99}, previews={})
+    records = {"will": RECORD | {"licence": "CC-BY-4.0"}}
+    again = export(changed(later, records=records), folder, Request("small", ["will"]))
+    kept = measured.identity("will").model_copy(update={"licence": "CC-BY-4.0"})
+    assert again.identity("will") == kept
 
 
 def test_metrics_of_another_decoder_are_refused(

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from faceswap import Crop, Image
 from faceswap.alignment import align, invert, transform
-from faceswap.blending import feathered_ellipse, match_color, paste
+from faceswap.blending import feathered_ellipse, match_color, paste, relight, smoothed
 from faceswap.detection import LibFaceDetection
 from faceswap.faces import Matrix
 
@@ -122,6 +122,60 @@ def test_a_larger_echoed_face_keeps_place_and_colour(detector: LibFaceDetection,
         ).max()
         < 3
     )
+
+
+def test_a_mask_becomes_soft_inside_and_stays_0_outside() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:50, 8:40] = 255
+    soft = smoothed(mask)
+    assert (soft[mask == 0] == 0).all()
+    assert (soft[16:44, 14:34] == 1).all()
+    assert np.abs(np.diff(soft[30])).max() < 0.6
+
+
+def test_a_mask_in_doubt_decides() -> None:
+    """A face that shines half through another is two faces."""
+    levels = np.array([0, 40, 60, 200, 255], np.uint8)
+    assert [smoothed(np.full((64, 64), level, np.uint8))[32, 32] for level in levels] == [0, 0, 0, 1, 1]
+
+
+def test_a_mask_of_all_leaves_it_to_the_ellipse(photo: Photo, detector: LibFaceDetection) -> None:
+    image = photo("b.jpg")
+    crop = crop_of(detector, image)
+    whole = paste(image, crop, crop.pixels, np.full((64, 64), 255, np.uint8))
+    assert np.array_equal(whole.pixels, paste(image, crop, crop.pixels).pixels)
+
+
+def test_where_the_mask_is_0_the_photo_is_bit_identical(half: Image, detector: LibFaceDetection) -> None:
+    crop = crop_of(detector, half)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :32] = 255
+    pasted = paste(half, crop, 255 - crop.pixels, mask)
+    right = in_crop(half, crop.matrix)[..., 0] > 32 + 2
+    changed = (pasted.pixels != half.pixels).any(axis=2)
+    assert not changed[right].any()
+    assert not changed[outside(half, crop.matrix)].any()
+    assert changed.any()
+    nothing = paste(half, crop, 255 - crop.pixels, np.zeros((64, 64), np.uint8))
+    assert np.array_equal(nothing.pixels, half.pixels)
+
+
+def test_light_multiplies_so_a_dark_face_keeps_its_shadows() -> None:
+    """A face of one third of the brightness gets most of it, and the ratio of its tones stays."""
+    mask = feathered_ellipse(64)
+    face = np.full((64, 64, 3), 60, np.uint8)
+    face[:, ::4] = 30
+    pale = np.full((64, 64, 3), 180, np.uint8)
+    relit = relight(face, pale, mask).astype(float)
+    assert 120 < relit.mean() < 180
+    assert relit[0, 1] / relit[0, 0] == pytest.approx(2, rel=0.02)
+    assert relight(face, np.zeros_like(face), mask).min() > 0, "a black photo does not swallow it"
+    assert relight(face, pale, np.zeros((64, 64), np.float32)) is face
+
+
+def test_a_face_of_the_photos_tone_is_hardly_relit() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    assert np.abs(relight(pixels, pixels, feathered_ellipse(64)).astype(int) - pixels).max() <= 1
 
 
 def test_a_ready_crop_is_pasted_by_the_identity() -> None:

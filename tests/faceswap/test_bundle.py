@@ -31,16 +31,30 @@ def decoder_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def test_opens_and_reads(identity_bundle: Path) -> None:
     bundle = Bundle.open(identity_bundle)
-    assert [identity.name for identity in bundle.manifest.identities] == ["echo", "negative"]
+    assert [identity.name for identity in bundle.manifest.identities] == ["echo", "negative", "cutout"]
     entry = bundle.identity("echo").decoder
     assert bundle.read(entry) == (identity_bundle / entry.path).read_bytes()
-    assert len(bundle.manifest.files) == 4
+    assert len(bundle.manifest.files) == 5
     assert bundle.manifest.latent.shape == (48, 16, 16)
 
 
 def test_an_unknown_identity_is_answered_with_the_known_ones(identity_bundle: Path) -> None:
     with pytest.raises(UnknownIdentityError, match=r"'nobody'.*echo, negative"):
         Bundle.open(identity_bundle).identity("nobody")
+
+
+def test_the_universal_decoder_is_checked_and_is_nobody(
+    bundle: Path, edit_manifest: Callable[[Edit], None]
+) -> None:
+    """As a file it is like any other; as an identity it is not there."""
+    universal = Bundle.open(bundle).identity("echo").decoder.model_dump()
+    edit_manifest(lambda manifest: manifest.update(universal=universal | {"sha256": "0" * 64}))
+    assert "is damaged" in refusal(bundle)
+    edit_manifest(lambda manifest: manifest.update(universal=universal))
+    opened = Bundle.open(bundle)
+    assert opened.manifest.universal in opened.manifest.files
+    with pytest.raises(UnknownIdentityError, match="cutout, echo, negative"):
+        opened.identity("universal")
 
 
 def test_the_manifest_survives_writing_and_reading(identity_bundle: Path) -> None:

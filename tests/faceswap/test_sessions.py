@@ -154,6 +154,35 @@ def test_a_graph_that_leaves_its_shape_open_is_tried() -> None:
         provider("cpu", FakeOnnxRuntime(outputs=outputs, cpu_answer=wrong))
 
 
+FACES = Signature(
+    Tensor("float32", (2, 4, 4)), Tensor("uint8", (64, 64, 3)), or_gives=(Tensor("uint8", (64, 64, 4)),)
+)
+
+
+def decoder_of(*shape: int | str, planes: int) -> FakeOnnxRuntime:
+    takes = Value("latents", "tensor(float)", ["N", 2, 4, 4])
+    answer = np.zeros((2, 64, 64, planes), np.uint8)
+    outputs = [Value("faces", "tensor(uint8)", ["N", *shape])]
+    return FakeOnnxRuntime(inputs=[takes], outputs=outputs, cpu_answer=answer)
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "left open"])
+def test_a_graph_may_give_one_of_several_things(planes: int, declared: bool) -> None:
+    runtime = decoder_of(64, 64, planes if declared else "planes", planes=planes)
+    assert SessionFactory("cpu", 1, runtime).open(b"graph", "will.onnx", FACES).provider == CPU
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "left open"])
+def test_a_graph_that_gives_none_of_them_is_told_all(declared: bool) -> None:
+    runtime = decoder_of(64, 64, 5 if declared else "planes", planes=5)
+    with pytest.raises(
+        BundleError,
+        match=r"needs float32 \(N, 2, 4, 4\) -> uint8 \(N, 64, 64, 3\) or uint8 \(N, 64, 64, 4\)$",
+    ):
+        SessionFactory("cpu", 1, runtime).open(b"graph", "will.onnx", FACES)
+
+
 def test_the_message_names_both_signatures(identity_bundle: Path) -> None:
     bundle = Bundle.open(identity_bundle)
     graph = bundle.read(bundle.manifest.encoder.graph)

@@ -38,7 +38,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_opens_the_bundle(swapper: Swapper) -> None:
-    assert swapper.identities == ("echo", "negative")
+    assert swapper.identities == ("echo", "negative", "cutout")
     assert swapper.provider == "CPUExecutionProvider"
     assert swapper.manifest.name == "identity-network"
     swapper.warm_up()
@@ -106,6 +106,37 @@ def test_swap_photo_sets_the_face_back(swapper: Swapper, photo: Photo) -> None:
     same = (negative == image.pixels).all(axis=2)
     assert same[:100].all()
     assert 0.5 < same.mean() < 0.95
+
+
+def test_a_face_comes_with_the_mask_that_its_decoder_made(swapper: Swapper) -> None:
+    crops = faces(3)
+    latents = swapper.encode(crops)
+    cut, echo = swapper.decode_faces(latents, "cutout"), swapper.decode_faces(latents, "echo")
+    assert np.array_equal(swapper.decode(latents, "cutout"), crops), "the mask is no part of the face"
+    assert all(np.array_equal(face.pixels, crop) for face, crop in zip(cut, crops, strict=True))
+    assert [face.mask for face in echo] == [None] * 3
+    for face in cut:
+        assert face.mask is not None
+        assert face.mask.shape == (64, 64)
+        assert (face.mask[:, :32] == 255).all() and (face.mask[:, 32:] == 0).all()
+
+
+def test_a_pasted_face_leaves_the_photo_where_its_mask_is_0(swapper: Swapper, photo: Photo) -> None:
+    image = photo("a.jpg")
+    crop = swapper.align(image, swapper.find_face(image))
+    (face,) = swapper.decode_faces(swapper.encode(crop.pixels[None]), "cutout")
+    pasted = swapper.paste(image, crop, 255 - face.pixels, face.mask)
+    y, x = np.nonzero((pasted.pixels != image.pixels).any(axis=2))
+    across = np.stack([x + 0.5, y + 0.5], axis=1) @ crop.matrix[0, :2] + crop.matrix[0, 2]
+    assert across.max() < 32 + 2, "in pixels of the crop, whose half is 32"
+    assert 5 < across.min() < 20
+
+
+def test_swap_photo_uses_the_mask_and_swap_does_not(swapper: Swapper, photo: Photo) -> None:
+    image = photo("a.jpg")
+    assert np.array_equal(swapper.swap(image, "cutout").pixels, swapper.swap(image, "echo").pixels)
+    cut, echo = (swapper.swap_photo(image, name).pixels != image.pixels for name in ("cutout", "echo"))
+    assert 0.2 < cut.any(axis=2).sum() / echo.any(axis=2).sum() < 0.7
 
 
 @pytest.mark.parametrize("size", [(63, 64), (64, 65), (128, 128), (1, 1)])

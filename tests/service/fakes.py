@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 from faceswap.blending import paste
 from faceswap.bundle import FileEntry, IdentityEntry, Manifest
 from faceswap.errors import NoFaceError, NoSuchFaceError, UnknownIdentityError, WrongCropSizeError
-from faceswap.faces import Box, Crop, Face, Image, Landmarks, Pixels
+from faceswap.faces import Box, Crop, Face, Image, Landmarks, Pixels, Swapped
 from service.app import create_app
 from service.lifecycle import Phase
 from service.parts import Parts
@@ -127,13 +127,13 @@ class FakeSwapper:
         self.on_encode(crops)
         return crops.astype(np.float32).transpose(0, 3, 1, 2)
 
-    def decode(self, latents: Latents, identity: str) -> Pixels:
+    def decode_faces(self, latents: Latents, identity: str) -> list[Swapped]:
         self.on_decode(latents, identity)
         faces: Pixels = latents.transpose(0, 2, 3, 1).astype(np.uint8)
-        return 255 - faces if identity == "negative" else faces
+        return [Swapped.of(face) for face in (255 - faces if identity == "negative" else faces)]
 
-    def paste(self, photo: Image, crop: Crop, face: Pixels) -> Image:
-        return paste(photo, crop, face)
+    def paste(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Image:
+        return paste(photo, crop, face, mask)
 
     def warm_up(self) -> None:
         self.on_warm_up()

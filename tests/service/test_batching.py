@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from faceswap.errors import BundleError
-from faceswap.faces import Pixels
+from faceswap.faces import Pixels, Swapped
 from service.batching import STUCK_AFTER_S, Batcher, Worker
 from service.errors import DeadlineError, DrainingError, InternalError
 from service.telemetry import Clock
@@ -62,13 +62,13 @@ async def started(
 
 def ask(
     batcher: Batcher, grey: int, identity: str = "echo", within_s: float = 20, clock: Clock | None = None
-) -> asyncio.Task[Pixels]:
+) -> asyncio.Task[Swapped]:
     crop = np.full((64, 64, 3), grey, np.uint8)
     work = batcher.swap(crop, identity, time.monotonic() + within_s, clock or Clock())
     return asyncio.ensure_future(work)
 
 
-async def held(batcher: Batcher, swapper: Recorder) -> asyncio.Task[Pixels]:
+async def held(batcher: Batcher, swapper: Recorder) -> asyncio.Task[Swapped]:
     """Keeps the only worker busy, so that what comes next waits together."""
     task = ask(batcher, 1)
     await swapper.gate.reached()
@@ -83,7 +83,7 @@ async def test_a_batch_is_encoded_together_and_decoded_by_identity() -> None:
         await until(lambda: batcher.depth == 3)
         swapper.gate.open()
         faces = await asyncio.gather(first, *rest)
-    assert [int(face[0, 0, 0]) for face in faces] == [1, 10, 235, 30]
+    assert [int(face.pixels[0, 0, 0]) for face in faces] == [1, 10, 235, 30]
     assert swapper.calls[2:] == [
         ("encode", "", [10, 20, 30]),
         ("decode", "echo", [10, 30]),
@@ -148,7 +148,7 @@ async def test_a_broken_decoder_fails_only_its_own_group_and_is_not_tried_again(
         await until(lambda: batcher.depth == 3)
         swapper.gate.open()
         results = await asyncio.gather(first, *rest, return_exceptions=True)
-    assert [type(result) for result in results] == [np.ndarray, np.ndarray, BundleError, BundleError]
+    assert [type(result) for result in results] == [Swapped, Swapped, BundleError, BundleError]
     assert [call for call in swapper.calls if call[1] == "negative"] == [("decode", "negative", [20, 30])]
 
 
@@ -161,7 +161,7 @@ async def test_a_face_that_cannot_be_encoded_fails_alone() -> None:
         await until(lambda: batcher.depth == 3)
         swapper.gate.open()
         results = await asyncio.gather(first, *rest, return_exceptions=True)
-    assert [type(result) for result in results] == [np.ndarray, np.ndarray, ValueError, np.ndarray]
+    assert [type(result) for result in results] == [Swapped, Swapped, ValueError, Swapped]
 
 
 async def test_an_answer_of_the_wrong_length_is_nobodys_face() -> None:
@@ -213,7 +213,7 @@ async def test_a_stop_finishes_the_running_batch_and_refuses_the_rest() -> None:
         with pytest.raises(DrainingError):
             await second
         swapper.gate.open()
-        assert (await first)[0, 0, 0] == 1
+        assert (await first).pixels[0, 0, 0] == 1
         await stopping
         with pytest.raises(DrainingError):
             await ask(batcher, 20)

@@ -57,6 +57,21 @@ async def test_a_photo_gives_a_face_and_the_photo_with_the_face() -> None:
     assert 0 < changed.mean() < 0.6, "only the face changes"
 
 
+async def test_a_mask_cuts_the_pasted_face_and_never_shows_in_the_answer() -> None:
+    data, crop = (EXAMPLES / "a.jpg").read_bytes(), photo()
+    async with serving(real_app()) as client:
+        ready = await post(client, crop, target="cutout", crop="none")
+        face = await post(client, data, target="cutout")
+        half = await post(client, crop, target="cutout", crop="none", output="photo")
+        whole = await post(client, data, target="cutout", output="photo")
+    assert opened(ready.content).mode == opened(face.content).mode == opened(whole.content).mode == "RGB"
+    assert np.array_equal(pixels(ready), np.asarray(opened(crop)))
+    assert pixels(face).shape == (64, 64, 3)
+    assert np.array_equal(pixels(half)[:, 32:], np.asarray(opened(crop))[:, 32:])
+    source = np.asarray(opened(data).convert("RGB"))
+    assert 0 < (pixels(whole) != source).any(axis=2).mean() < 0.3
+
+
 async def test_two_faces_are_told_apart_and_a_third_is_not_there() -> None:
     data = (EXAMPLES / "two.jpg").read_bytes()
     async with serving(real_app()) as client:
