@@ -1,232 +1,144 @@
-"""python -m models.evaluate BUNDLE: how good the swaps are, on people and photos that training never saw."""
+"""python -m models.evaluate MODEL: how good the swaps are, on people and photos that training never saw.
+
+MODEL is a bundle, a run's folder, a checkpoint, or the peer's checkpoint. Writes OUT (JSON), and beside it
+the tables (.md), a chart against the gates (-chart.png) and a sheet of sources and swaps (.png).
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
-import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from faceswap.alignment import Template
-from faceswap.detection import FaceDetector
+from faceswap.detection import LibFaceDetection
 from faceswap.errors import SwapError
-from faceswap.swapper import Swapper
-from models import metrics as m
-from models.dataset import held_out, person_of, pictures_below
+from models.chart import chart
+from models.cost import cost_of
+from models.embeddings import Embedder
 from models.errors import DataError, TrainingError
-from models.judge import DlibJudge, Judge, embed_all, face_mask
+from models.evaluation import Columns, Instruments, Ruler, Targets, evaluate, evaluate_peer
+from models.gates import Gate, check
+from models.groups import evaluate_exposure, evaluate_groups, extremes, read_groups
+from models.judge import DlibJudge
+from models.metrics import Faces
+from models.photos import Choice, PhotoReader, read_sets
 from models.previews import sheet
+from models.renderers import Renderer, open_renderer
+from models.report import markdown, summary, table
 
 log = logging.getLogger("models.evaluate")
-PHOTOS_PER_PERSON = 5
-Row = dict[str, float | None]
-"""Figures by name; None where nothing could be measured, such as landmarks without any face found."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sets:
-    """Aligned crops (N, 64, 64, 3): the sources, each identity's unseen photos, other people."""
-
-    sources: m.Faces
-    unseen: dict[str, m.Faces]
-    others: list[m.Faces]
+EXPOSURE_SOURCES = 4
+"""Times --count: so many people are looked at for the darkest and brightest quarter."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0, or 2 after one clear line for a mistake of the user's."""
+    """Returns 0, also where a gate is not passed, or 2 after one clear line for a mistake of the user's."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if options.threads:
+        torch.set_num_threads(options.threads)
     try:
-        swapper = Swapper.open(options.bundle, "cpu")
-        sets = _sets(swapper, options)
-        result, picture = evaluate(swapper, sets, DlibJudge())
-        result["first_source"] = options.start
+        renderer = open_renderer(options.model, torch.device(options.device))
+        peer = open_renderer(options.peer, torch.device(options.device)) if options.peer else None
+        with Embedder(DlibJudge, options.cache, options.processes) as embedder:
+            result, sheets = measure(renderer, peer, embedder, options)
+        write(result, sheets, options.out)
     except (TrainingError, SwapError, OSError) as error:
         sys.stderr.write(f"models.evaluate: {error}\n")
         return 2
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    sheet(picture).save(options.out.with_suffix(".png"))
     log.info("%s", table(result))
+    if options.gates:
+        log.info("%s\n%s", "\n".join(str(Gate(**g)) for g in result["gates"]), summary(result["gates"]))
     return 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ruler:
-    """What all swaps are held against: the sources, and a gallery of one embedding (M, 128) a person."""
-
-    judge: Judge
-    detector: FaceDetector
-    sources: m.Faces
-    embeddings: m.Floats
-    """Of the sources, (N, 128)."""
-    points: list[m.Floats | None]
-    """The sources' landmarks."""
-    gallery: m.Floats
-
-    def measure(self, faces: m.Faces, target: int, real: m.Floats) -> Row:
-        """The figures of `faces`, the answers to the first sources; `target` is the gallery's number.
-
-        `real` (K, 128) are unseen photos of the target: as far from the sources as it gets.
-        """
-        count = len(faces)
-        embeddings, found = embed_all(self.judge, faces), m.landmarks(self.detector, faces)
-        apart = m.all_pairs_distance(real, self.embeddings)
-        row = {
-            "face_found": float(np.mean([points is not None for points in found])),
-            "top1": m.top1(embeddings, self.gallery, target),
-            "d_target": m.mean_distance(embeddings, self.gallery[target]),
-            "leak": apart - m.mean_distance(embeddings, self.embeddings[:count]),
-            "landmark_error": m.landmark_error(self.points[:count], found),
-            "light": m.light_correlation(self.sources[:count], faces, face_mask()),
-        }
-        return {key: round(value, 4) if math.isfinite(value) else None for key, value in row.items()}
-
-
-def evaluate(swapper: Swapper, sets: Sets, judge: Judge) -> tuple[dict[str, Any], list[torch.Tensor]]:
-    """All metrics, and the columns of a sheet: the sources, then each identity's answers.
-
-    The gallery for top-1 is one mean embedding per person: the identities by half of their unseen
-    photos, the sources themselves, and the others. The ends of the scale, a copy of the source and
-    a real unseen photo of the target, are measured the same way, with the other half.
-    """
-    unseen = {name: embed_all(judge, crops) for name, crops in sets.unseen.items()}
-    ruler = _ruler(swapper.detector, sets, unseen, judge)
-    identities, columns = {}, [_column(sets.sources)]
-    for target, (name, crops) in enumerate(sets.unseen.items()):
-        real, swaps = unseen[name][1::2], _swap(swapper, sets.sources, name)
-        identities[name] = {
-            **ruler.measure(swaps, target, real),
-            **_likeness(_swap(swapper, crops, name), crops),
-            "copy_of_source": ruler.measure(sets.sources, target, real),
-            "real_photo": ruler.measure(crops[1::2][: len(swaps)], target, real),
-            "decoder_sha256": swapper.bundle.identity(name).decoder.sha256,
-        }
-        columns.append(_column(swaps))
-    result = {
-        "judge": judge.name,
-        "sources": len(sets.sources),
-        "gallery": len(ruler.gallery),
-        "unseen": {name: len(crops) for name, crops in sets.unseen.items()},
-        "identities": identities,
-    }
-    return result, columns
-
-
-def _ruler(detector: FaceDetector, sets: Sets, unseen: dict[str, m.Floats], judge: Judge) -> Ruler:
-    sources = embed_all(judge, sets.sources)
-    centres = [embeddings[::2].mean(axis=0) for embeddings in unseen.values()]
-    people = tqdm(sets.others, unit="person", file=sys.stdout)
-    others = [embed_all(judge, crops).mean(axis=0) for crops in people]
-    gallery = np.stack([*centres, *others, *sources])
-    return Ruler(judge, detector, sets.sources, sources, m.landmarks(detector, sets.sources), gallery)
-
-
-def _likeness(decoded: m.Faces, true: m.Faces) -> Row:
-    mask = face_mask()
-    return {"ssim": round(m.ssim(decoded, true, mask), 4), "psnr": round(m.psnr(decoded, true, mask), 2)}
-
-
-def _column(faces: m.Faces) -> torch.Tensor:
-    return torch.from_numpy(faces).permute(0, 3, 1, 2)
-
-
-def table(result: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    columns = ("face_found", "top1", "d_target", "leak", "landmark_error", "light", "ssim", "psnr")
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in result["identities"].items():
-        lines.append(_line(name, row, columns))
-        lines.append(_line(f"{name}: a real photo", row["real_photo"], columns))
-    first = next(iter(result["identities"].values()))
-    lines.append(_line("a copy of the source", first["copy_of_source"], columns))
-    return "\n".join(lines)
-
-
-def _line(name: str, row: Row, columns: tuple[str, ...]) -> str:
-    digits = {"psnr": 1}
-    values = [(key, row.get(key)) for key in columns]
-    cells = ["-" if value is None else f"{value:.{digits.get(key, 2)}f}" for key, value in values]
-    return f"| {name} | " + " | ".join(cells) + " |"
-
-
-def _swap(swapper: Swapper, crops: m.Faces, name: str) -> m.Faces:
-    parts = [swapper.decode(swapper.encode(crops[i : i + 16]), name) for i in range(0, len(crops), 16)]
-    return np.concatenate(parts)
-
-
-def _sets(swapper: Swapper, options: argparse.Namespace) -> Sets:
-    """Photos to crops, by the calls that serving makes. Sources and gallery are held-out people only."""
-    if list(swapper.manifest.crop.template) != list(Template().shares):
+def measure(
+    renderer: Renderer, peer: Renderer | None, embedder: Embedder, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Columns]]:
+    """Everything that was asked for, and the sheets by the end of their file's name."""
+    if renderer.template.shares != Template().shares:
         log.warning("the bundle's crop template is not the default one; figures are not comparable")
-    people: dict[str, list[Path]] = {}
-    for folder in [options.sources, *options.gallery]:
-        for picture in pictures_below(folder):
-            person = person_of(picture, folder)
-            if held_out(person):
-                people.setdefault(f"{folder.name}/{person}", []).append(picture)
-    prefix = f"{options.sources.name}/"
-    candidates = [name for name in sorted(people) if name.startswith(prefix)]
-    chosen = candidates[options.start :: max(1, len(candidates) // options.count)][: options.count]
-    rest = [name for name in sorted(people) if name not in chosen]
-    if len(chosen) < options.count or len(rest) < 100:
-        raise DataError(
-            f"only {len(chosen)} held-out sources and {len(rest)} others; a measure needs more people"
+    identities = tuple(options.identities or renderer.identities)
+    strangers = sorted(set(identities) - set(renderer.identities))
+    if strangers:
+        raise DataError(f"{options.model} has no {', '.join(strangers)}, only {renderer.identities}")
+    detector = LibFaceDetection()
+    reader = PhotoReader(detector, renderer.template)
+    choice = Choice(options.sources, options.gallery, options.count, options.start, options.others)
+    sets = read_sets(choice, identities, options.people, options.skip, reader)
+    instruments, targets = Instruments(embedder, detector), Targets.of(sets, embedder)
+    ruler = Ruler.of(instruments, sets.sources, targets)
+    result, columns = evaluate(renderer, sets, ruler)
+    sheets = {".png": columns}
+    result |= {"model": options.model.name, "first_source": options.start, "cost": cost_of(renderer)}
+    if peer is not None:
+        result["peer"], sheets["-peer.png"] = evaluate_peer(peer, sets, ruler)
+    if options.bright_dark:
+        faces = _dark_and_bright(choice, identities, reader)
+        result["exposure"] = evaluate_exposure(renderer, Ruler.of(instruments, faces, targets, "exposures"))
+    if options.groups:
+        groups = read_groups(options.groups, options.group_count, reader)
+        result["groups"] = evaluate_groups(
+            renderer, groups, Ruler.of(instruments, groups.faces, targets, "groups")
         )
-    rest = rest[:: max(1, len(rest) // options.others)][: options.others]
-    sources = _crops(swapper, [people[name][0] for name in chosen])
-    others = [_crops(swapper, people[name][:PHOTOS_PER_PERSON]) for name in rest]
-    unseen = {
-        n: _crops(swapper, pictures_below(options.people / n)[options.skip :]) for n in swapper.identities
-    }
-    short = sorted(name for name, crops in unseen.items() if len(crops) < 2)
-    if short:
-        raise DataError(f"{', '.join(short)}: no photos with a face are left after the first {options.skip}")
-    return Sets(sources, unseen, [crops for crops in others if len(crops)])
+    if options.gates:
+        result["gates"] = check(result, options.real_person)
+    return result, sheets
 
 
-def _crops(swapper: Swapper, photos: list[Path]) -> m.Faces:
-    """(N, 64, 64, 3); photos without a face are left out."""
-    crops = []
-    for photo in photos:
-        try:
-            image = swapper.read(photo)
-            crops.append(swapper.align(image, swapper.find_face(image)).pixels)
-        except SwapError as error:
-            log.info("%s left out: %s", photo.name, type(error).__name__)
-    return np.stack(crops) if crops else np.empty((0, 64, 64, 3), np.uint8)
+def _dark_and_bright(choice: Choice, identities: tuple[str, ...], reader: PhotoReader) -> Faces:
+    """The extremes of EXPOSURE_SOURCES times as many sources: half of them dark, half bright."""
+    _, _, candidates = choice.people(identities)
+    wanted = EXPOSURE_SOURCES * choice.count
+    return extremes(reader.read(candidates[:: max(1, len(candidates) // wanted)][:wanted]))
+
+
+def write(result: dict[str, Any], sheets: dict[str, Columns], out: Path) -> None:
+    """JSON, tables, chart and sheets, side by side."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.replace(out)
+    out.with_suffix(".md").write_text(markdown(result))
+    chart(result).save(out.with_name(out.stem + "-chart.png"))
+    for ending, columns in sheets.items():
+        sheet(columns).save(out.with_name(out.stem + ending))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.evaluate", description=__doc__)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--people", type=Path, required=True, help="photos of the identities, a folder each")
-    parser.add_argument(
-        "--skip", type=int, default=449, help="photos of each that training has seen (default 449)"
-    )
-    parser.add_argument("--sources", type=Path, required=True, help="photos of other people, such as LFW")
-    parser.add_argument("--gallery", type=Path, nargs="*", default=[], help="more people to be mistaken for")
-    parser.add_argument("--count", type=int, default=64, help="how many sources (default 64)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="a bundle, a run's folder, a checkpoint")
+    add("--people", type=Path, nargs="+", required=True, help="photos of the identities, a folder each")
+    add("--skip", type=int, default=449, help="photos of each that training has seen (default 449)")
+    add("--identities", nargs="+", help="measure only these (default: all)")
+    add("--sources", type=Path, required=True, help="photos of other people, such as LFW")
+    add("--gallery", type=Path, nargs="*", default=[], help="more people to be mistaken for")
+    add("--count", type=int, default=64, help="how many sources (default 64)")
+    add(
         "--start",
         type=int,
         default=0,
         help="begin with this held-out person: other sources for a last measure",
     )
-    parser.add_argument(
-        "--others", type=int, default=200, help="how many others in the gallery (default 200)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/metrics.json"), help="JSON; a picture lies beside it"
-    )
+    add("--others", type=int, default=200, help="how many others in the gallery (default 200)")
+    add("--groups", type=Path, help="photos named as in UTKFace: figures by gender and race")
+    add("--group-count", type=int, default=40, help="sources of each of the ten groups (default 40)")
+    add("--bright-dark", action="store_true", help="figures on the darkest and brightest sources")
+    add("--peer", type=Path, help="a checkpoint of models.peer_training, measured in the same run")
+    add("--gates", action="store_true", help="print every gate of models.gates, passed or not")
+    add("--real-person", nargs="*", default=[], help="identities held to the gates of a real person")
+    add("--cache", type=Path, help="file of embeddings of real photos, by content; may be deleted")
+    add("--processes", type=int, help="how many judge at once (default: one a core)")
+    add("--threads", type=int, help="CPU threads of torch")
+    add("--device", default="cpu", help="of a checkpoint's networks: cpu or cuda; the judge has the CPU")
+    add("--out", type=Path, default=Path("runs/metrics.json"), help="JSON; the rest lies beside it")
     return parser
 
 
