@@ -42,7 +42,7 @@ class Checkpoint:
         return sorted(name for name in self.decoders if name != UNIVERSAL)
 
     def save(self, path: Path) -> None:
-        """Writes to a neighbour file first: a crash leaves the old checkpoint whole."""
+        """Whole or not at all, as `save_whole` says."""
         content = {
             "format": FORMAT,
             "encoder_config": dataclasses.asdict(self.encoder.config),
@@ -55,13 +55,7 @@ class Checkpoint:
             "previews": self.previews,
             "training": self.training,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        save_whole(content, path)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -94,6 +88,17 @@ class Checkpoint:
             decoders[name].load_state_dict(content["decoders"][name])
         keys = ("template", "facts", "records", "previews", "training")
         return cls(encoder, decoders, *(content[key] for key in keys))
+
+
+def save_whole(content: dict[str, Any], path: Path) -> None:
+    """torch.save to a neighbour file, then a rename: a crash leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def _upgrade(content: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from faceswap.signatures import first_line
+from models.checkpoint import save_whole
 from models.errors import CheckpointError
 from models.paper import BETAS, LAYER, LEARNING_RATE, RECIPES, PaperDecoder, PaperEncoder
 
@@ -72,7 +72,7 @@ class PaperRun:
             "config": asdict(config),
             "shown": shown,
         }
-        _save(content, self.folder / ENCODER)
+        save_whole(content, self.folder / ENCODER)
 
     def load_config(self) -> PaperConfig:
         config = self._load(ENCODER)["config"]
@@ -103,7 +103,7 @@ class PaperRun:
             "results": state.results,
             "torch": str(torch.__version__),
         }
-        _save(content, self.folder / f"{state.decoder.name}.pt")
+        save_whole(content, self.folder / f"{state.decoder.name}.pt")
 
     def load_decoder(self, name: str) -> DecoderState:
         content = self._load(f"{name}.pt")
@@ -162,14 +162,3 @@ class PaperRun:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise CheckpointError(f"{path} is no part of a paper run")
         return content
-
-
-def _save(content: dict[str, Any], path: Path) -> None:
-    """Writes to a neighbour file first: a crash leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -7,7 +7,6 @@ to RGB, sigmoid. 69.7 M + 6.2 M parameters. Here to be compared with, never expo
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from faceswap.signatures import first_line
+from models.checkpoint import save_whole
 from models.errors import CheckpointError
 
 PEER_FILE = "peer.pt"
@@ -92,7 +92,7 @@ class PeerCheckpoint:
         return sorted(name for name in self.network.names if name != OTHERS)
 
     def save(self, path: Path) -> None:
-        """Writes to a neighbour file first: a crash leaves the old checkpoint whole."""
+        """Whole or not at all, as `save_whole` says."""
         content = {
             "format": FORMAT,
             "names": self.network.names,
@@ -100,13 +100,7 @@ class PeerCheckpoint:
             "facts": self.facts,
             "training": self.training,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        save_whole(content, path)
 
     @classmethod
     def load(cls, path: Path) -> PeerCheckpoint:
