@@ -18,6 +18,8 @@ class AugmentConfig:
     shift: float = 0.05
     warp: float = 0.6
     warp_points: int = 5
+    light: float = 0.0
+    """Deviation of the slope of a random side light, in log luma from the crop's middle to its edge."""
     tone_share: float = 0.85
     darkest: float = 0.12
     brightest: float = 0.6
@@ -40,12 +42,13 @@ def augment(
     n, side = len(crops), crops.shape[-1]
     grid = _affine_grid(n, size, side, config, generator)
     truth = nn.functional.grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
+    light = _side_light(n, size, config, generator)
     if config.warp:
         offsets = _noise((n, 2, config.warp_points, config.warp_points), generator) * config.warp * 2 / side
         smooth = nn.functional.interpolate(offsets, size=(size, size), mode="bicubic", align_corners=True)
         grid = grid + smooth.permute(0, 2, 3, 1)
     warped = nn.functional.grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
-    return _tone(warped, config, generator), truth
+    return _tone((warped * light).clamp(0, 255), config, generator), (truth * light).clamp(0, 255)
 
 
 def affine(
@@ -86,6 +89,15 @@ def _affine(n: int, size: int, side: int, config: AugmentConfig, generator: torc
     )
     rows = [torch.stack([cosine * mirror, -sine], 1), torch.stack([sine * mirror, cosine], 1)]
     return torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)
+
+
+def _side_light(n: int, size: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """(n, 1, size, size) gains of a light from a random side, for input and truth: light is carried over."""
+    if not config.light:
+        return torch.ones(n, 1, 1, 1, device=generator.device)
+    axis = (torch.arange(size, device=generator.device) + 0.5) * 2 / size - 1
+    x, y = _noise((2, n, 1, 1, 1), generator) * config.light
+    return torch.exp(x * axis.view(1, 1, 1, size) + y * axis.view(1, 1, size, 1))
 
 
 def _tone(pictures: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

@@ -165,8 +165,7 @@ def _config(options: argparse.Namespace, old: Checkpoint | None) -> TrainConfig:
     config = TrainConfig(general_share=0.0) if options.base else TrainConfig()
     names = ("updates", "minutes", "batch", "seed", "learning_rate", "general_share", "sharp_share", "pose")
     given = {name: getattr(options, name) for name in names}
-    if options.warp is not None:
-        given["augment"] = AugmentConfig(warp=options.warp)
+    given["augment"] = _augment(options)
     given["finetune"] = options.finetune_encoder or None
     config = replace(config, **{k: v for k, v in given.items() if v is not None})
     if config.updates is None and config.minutes is None:
@@ -198,13 +197,18 @@ def _enrol_all(options: argparse.Namespace) -> None:
 
 def _enrolment(options: argparse.Namespace, name: str, photos: Path, out: Path) -> Enrolment:
     names = ("updates", "minutes", "batch", "seed", "learning_rate", "sharp_share")
-    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    if options.warp is not None:
-        given["augment"] = AugmentConfig(warp=options.warp)
+    given = {n: getattr(options, n) for n in names} | {"augment": _augment(options)}
+    given = {n: value for n, value in given.items() if value is not None}
     return Enrolment(
         name, photos, out, replace(ENROL, **given), str(_device(options)), options.resume,
         options.overwrite, options.save_minutes, options.preview_minutes, options.tensorboard,
     )  # fmt: skip
+
+
+def _augment(options: argparse.Namespace) -> AugmentConfig | None:
+    """None where no option speaks of it: the preset's own."""
+    given = {n: getattr(options, n) for n in ("warp", "light") if getattr(options, n) is not None}
+    return replace(AugmentConfig(), **given) if given else None
 
 
 def _device(options: argparse.Namespace) -> torch.device:
@@ -252,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--general-share", type=float, help="part of the run on the universal decoder alone")
     budget.add_argument("--sharp-share", type=float, help="last part of the run, without warp")
     budget.add_argument("--warp", type=float, help=f"px (default {preset.augment.warp})")
+    budget.add_argument("--light", type=float, help=f"side light (default {preset.augment.light})")
     budget.add_argument("--pose", type=float, help=f"weight of the swaps' pose error (default {preset.pose})")
     budget.add_argument("--seed", type=int)
     budget.add_argument("--device", default="auto", help="auto, cpu or cuda")

@@ -104,3 +104,19 @@ def test_the_margin_is_enough_for_nearly_all_moves() -> None:
     marked[..., 0, :] = marked[..., -1, :] = marked[..., :, 0] = marked[..., :, -1] = 255
     _, truth = augment(marked, SIZE, MOVED, generator())
     assert (truth > 0).float().mean() < 0.02
+
+
+def test_a_side_light_falls_on_input_and_truth_alike(crops: Tensor) -> None:
+    given, truth = augment(crops, SIZE, replace(MOVED, light=0.4), generator())
+    _, plain = augment(crops, SIZE, MOVED, generator())
+    assert torch.equal(given, truth)
+    assert not torch.allclose(truth, plain, atol=5), "it is seen"
+
+
+def test_a_side_light_is_brighter_on_one_side_and_leaves_the_middle() -> None:
+    grey = torch.full((64, 3, 80, 80), 100, dtype=torch.uint8)
+    _, lit = augment(grey, 64, replace(MOVED, light=0.3), generator())
+    sides = (lit[..., :8].mean(dim=(1, 2, 3)) / lit[..., -8:].mean(dim=(1, 2, 3))).log()
+    assert sides.abs().mean() > 0.2
+    assert sides.mean().abs() < sides.abs().mean(), "from either side"
+    assert lit[..., 31:33, 31:33].mean() == pytest.approx(100, abs=3)
