@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import date, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -137,6 +138,20 @@ class Manifest(_Entry):
         return [self.encoder.graph, *universal, *decoders, *previews]
 
 
+class Stamp(NamedTuple):
+    """Changes with every write to a file; a copy has another one."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
 class _Version(BaseModel):
     """Read before the rest: another version may have any other fields."""
 
@@ -150,15 +165,22 @@ class Bundle:
         self.folder = folder
         self.manifest = manifest
         self._identities = {identity.name: identity for identity in manifest.identities}
+        self._checked: set[tuple[str, Stamp]] = set()
 
     @classmethod
-    def open(cls, folder: Path) -> Bundle:
-        """The bundle in `folder`; BundleError, in one line, for anything that must not be served."""
+    def open(cls, folder: Path, checked: Bundle | None = None) -> Bundle:
+        """The bundle in `folder`; BundleError, in one line, for anything that must not be served.
+
+        A file that `checked` has checked, and that was not written to since, is not read again.
+        Where `folder` is a link, the bundle stays with the folder that it leads to now.
+        """
+        folder = folder.resolve() if folder.is_symlink() else folder
         manifest = _read_manifest(folder)
         _check_manifest(manifest)
         bundle = cls(folder, manifest)
+        known = checked._checked if checked else set()
         for entry in manifest.files:
-            bundle._check_file(entry)
+            bundle._check_file(entry, known)
         return bundle
 
     def read(self, entry: FileEntry) -> bytes:
@@ -177,16 +199,19 @@ class Bundle:
             raise UnknownIdentityError(name, self._identities)
         return entry
 
-    def _check_file(self, entry: FileEntry) -> None:
+    def _check_file(self, entry: FileEntry, known: set[tuple[str, Stamp]]) -> None:
         """Like `read`, without holding the whole file in memory."""
         path = self._path(entry)
         try:
-            size = path.stat().st_size
             with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                stamp = _stamp(os.fstat(file.fileno()))
+                sha256 = entry.sha256
+                if (sha256, stamp) not in known:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise BundleError(f"{entry.path} of bundle {self.folder} is missing or unreadable") from error
-        self._compare(entry, size, sha256)
+        self._compare(entry, stamp.size, sha256)
+        self._checked.add((sha256, stamp))
 
     def _path(self, entry: FileEntry) -> Path:
         path = self.folder / entry.path

@@ -1,24 +1,35 @@
-"""DecoderBank: identity -> session, loaded on first use and kept."""
+"""DecoderBank: identity -> session, loaded on first use; which stay in memory is the cache's affair."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future
+from collections.abc import Collection, Hashable
+from contextlib import AbstractContextManager
 
-from faceswap.bundle import Bundle
+from faceswap.bundle import Bundle, IdentityEntry
+from faceswap.errors import BundleError
 from faceswap.faces import CROP_SIZE
+from faceswap.session_cache import SessionCache
 from faceswap.sessions import Session, SessionFactory
 from faceswap.signatures import Signature, Tensor
 
 
 class DecoderBank:
-    """The decoders of a bundle; safe from any thread."""
+    """The decoders of a bundle; safe from any thread. Banks may share a cache, and then sessions."""
 
-    def __init__(self, bundle: Bundle, factory: SessionFactory) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        factory: SessionFactory,
+        cache: SessionCache | None = None,
+        pinned: Collection[str] = (),
+    ) -> None:
+        """`pinned` identities are never let go once they are loaded; BundleError if one is unknown."""
         self._bundle = bundle
-        self._factory = factory
-        self._lock = threading.Lock()
-        self._sessions: dict[str, Future[Session]] = {}
+        self._factory = factory.without_arena()
+        self._cache = cache or SessionCache()
+        self.pinned = tuple(pinned)
+        for name in sorted({*pinned} - {entry.name for entry in bundle.manifest.identities}):
+            raise BundleError(f"{name[:64]!r} is pinned, but bundle {bundle.folder} has no such identity")
         rgb, rgb_and_mask = (Tensor("uint8", (CROP_SIZE, CROP_SIZE, planes)) for planes in (3, 4))
         latent = Tensor("float32", bundle.manifest.latent.shape)
         self._signature = Signature(latent, rgb, or_gives=(rgb_and_mask,))
@@ -31,24 +42,60 @@ class DecoderBank:
         a load that failed is tried anew by the next call.
         """
         entry = self._bundle.identity(identity)
-        with self._lock:
-            future = self._sessions.get(identity)
-            mine = future is None
-            if future is None:
-                future = self._sessions[identity] = Future()
-        if mine:
-            try:
-                graph = self._bundle.read(entry.decoder)
-                future.set_result(self._factory.open(graph, entry.decoder.path, self._signature))
-            except BaseException as error:
-                with self._lock:
-                    del self._sessions[identity]
-                future.set_exception(error)
-        return future.result()
+        return self._cache.get(self._key(entry), entry.decoder.bytes, lambda: self._open(entry))
+
+    def hold(self, identity: str) -> AbstractContextManager[None]:
+        """A block in which the decoder, once it is loaded, is not let go. UnknownIdentityError."""
+        return self._cache.hold(self._key(self._bundle.identity(identity)))
+
+    def is_ready(self, identity: str) -> bool:
+        """Would `get` answer at once? UnknownIdentityError."""
+        return self._cache.is_ready(self._key(self._bundle.identity(identity)))
+
+    def load_pinned(self) -> None:
+        for identity in self.pinned:
+            self.get(identity)
+
+    def take_over(self) -> None:
+        """From now on the cache serves this bank alone: leftovers of others go when nobody holds them."""
+        keys = {entry.name: self._key(entry) for entry in self._bundle.manifest.identities}
+        self._cache.keep(keys.values(), [keys[name] for name in self.pinned])
+
+    def prove(self, before: DecoderBank) -> None:
+        """Opens and runs every decoder that `before` does not have; raises as `get` does.
+
+        Those of identities that `before` has in memory, and pinned ones, stay loaded.
+        """
+        known = {before._key(entry) for entry in before._bundle.manifest.identities}
+        warm = {*before.loaded, *self.pinned}
+        for entry in self._bundle.manifest.identities:
+            if self._key(entry) in known:
+                continue
+            if entry.name in warm:
+                self.get(entry.name)
+            else:
+                self._open(entry)
 
     @property
     def loaded(self) -> list[str]:
         """Names of the identities whose decoder is in memory."""
-        with self._lock:
-            ready = [name for name, future in self._sessions.items() if future.done()]
-        return sorted(ready)
+        ready = self._cache.ready
+        return sorted(entry.name for entry in self._bundle.manifest.identities if self._key(entry) in ready)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all decoders in the cache, see `SessionCache.bytes`."""
+        return self._cache.bytes
+
+    @property
+    def limit_bytes(self) -> int | None:
+        return self._cache.limit_bytes
+
+    def _open(self, entry: IdentityEntry) -> Session:
+        """Read, checked and run once."""
+        graph = self._bundle.read(entry.decoder)
+        return self._factory.open(graph, entry.decoder.path, self._signature)
+
+    def _key(self, entry: IdentityEntry) -> Hashable:
+        """A session depends on the file alone, so bundles with the same file share it."""
+        return entry.decoder.sha256, self._signature

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from faceswap.detection import FaceDetector, LibFaceDetection
 from faceswap.errors import NoFaceError, NoSuchFaceError, WrongCropSizeError
 from faceswap.faces import CROP_SIZE, Crop, Face, Image, Pixels, Swapped
 from faceswap.images import read_image
-from faceswap.sessions import Device, SessionFactory
+from faceswap.session_cache import SessionCache
+from faceswap.sessions import Device, Session, SessionFactory
 from faceswap.signatures import Signature, Tensor
 
 Latents = npt.NDArray[np.float32]
@@ -33,24 +36,71 @@ _CROP_SHAPE = (CROP_SIZE, CROP_SIZE, 3)
 class Swapper:
     """The identities of one bundle, ready to be swapped in; every method is safe from any thread."""
 
-    def __init__(self, bundle: Bundle, factory: SessionFactory, detector: FaceDetector) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        factory: SessionFactory,
+        detector: FaceDetector,
+        cache: SessionCache | None = None,
+        pinned: Collection[str] = (),
+        encoder: Session | None = None,
+    ) -> None:
+        """`cache` keeps decoders, `pinned` ones for ever; `encoder` saves opening the same graph again."""
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.identities = tuple(identity.name for identity in bundle.manifest.identities)
         self.detector = detector
-        self.decoders = DecoderBank(bundle, factory)
+        self._factory = factory
+        self._cache = cache or SessionCache()
         self._template = Template(self.manifest.crop.template, self.manifest.crop.size)
         self._latent_shape = self.manifest.latent.shape
         graph = self.manifest.encoder.graph
         signature = Signature(Tensor("uint8", _CROP_SHAPE), Tensor("float32", self._latent_shape))
-        self._encoder = factory.open(bundle.read(graph), graph.path, signature)
+        self._encoder = encoder or factory.open(bundle.read(graph), graph.path, signature)
+        self.decoders = DecoderBank(bundle, factory, self._cache, pinned)
 
     @classmethod
     def open(
-        cls, bundle: str | Path, device: Device | str = Device.AUTO, threads: int | None = None
+        cls,
+        bundle: str | Path,
+        device: Device | str = Device.AUTO,
+        threads: int | None = None,
+        decoder_bytes: int | None = None,
+        pinned: Collection[str] = (),
     ) -> Swapper:
-        """The swapper of a bundle's folder; BundleError or DeviceError, each in one line."""
-        return cls(Bundle.open(Path(bundle)), SessionFactory(device, threads), LibFaceDetection())
+        """The swapper of a bundle's folder; BundleError or DeviceError, each in one line.
+
+        Decoders that were not used for long are let go when all take more than `decoder_bytes` of
+        memory, except those of `pinned` identities; without a limit all that were used stay.
+        """
+        opened, factory = Bundle.open(Path(bundle)), SessionFactory(device, threads)
+        swapper = cls(opened, factory, LibFaceDetection(), SessionCache(decoder_bytes), pinned)
+        swapper.take_over()
+        return swapper
+
+    def reopened(self, bundle: str | Path) -> Swapper:
+        """The swapper of what the folder holds now, proved and warm; this one goes on as before.
+
+        What is unchanged is shared, not loaded again. Every other graph is loaded and run once, so
+        that BundleError or DeviceError come from here and not from the swaps. To be followed by
+        its `take_over`, unless this one shall go on.
+        """
+        opened = Bundle.open(Path(bundle), checked=self.bundle)
+        same_encoder = _encoder_key(opened) == _encoder_key(self.bundle)
+        encoder = self._encoder if same_encoder else None
+        pinned = self.decoders.pinned
+        try:
+            fresh = Swapper(opened, self._factory, self.detector, self._cache, pinned, encoder)
+            fresh.decoders.prove(self.decoders)
+            fresh.warm_up()
+        except BaseException:
+            self.take_over()  # lets go what was loaded for the other
+            raise
+        return fresh
+
+    def take_over(self) -> None:
+        """From now on decoders of other swappers with the same cache are let go once nobody holds them."""
+        self.decoders.take_over()
 
     @property
     def provider(self) -> str:
@@ -78,6 +128,18 @@ class Swapper:
     def check(self, identity: str) -> None:
         """UnknownIdentityError before any work is done."""
         self.bundle.identity(identity)
+
+    def hold(self, identity: str) -> AbstractContextManager[None]:
+        """A block in which the decoder of `identity`, once loaded, stays. UnknownIdentityError."""
+        return self.decoders.hold(identity)
+
+    def is_loaded(self, identity: str) -> bool:
+        """Can `identity` be decoded without loading anything? UnknownIdentityError."""
+        return self.decoders.is_ready(identity)
+
+    def load(self, identity: str) -> None:
+        """Loads the decoder of `identity` if it is not there. UnknownIdentityError, BundleError."""
+        self.decoders.get(identity)
 
     def read(self, photo: Photo, at_least: int | None = None) -> Image:
         """The picture, upright RGB; `at_least` as in `read_image`."""
@@ -145,6 +207,7 @@ class Swapper:
     def warm_up(self) -> None:
         """The first run of the encoder is slower than the rest; decoders are tried when loaded."""
         self.encode(np.zeros((1, *_CROP_SHAPE), np.uint8))
+        self.decoders.load_pinned()
 
     def _turn(self, crop: Crop) -> float:
         """How far the nose lies right of the eyes' middle, as a share of the crop's side; 2 ms."""
@@ -155,6 +218,11 @@ class Swapper:
 
     def _swap_crop(self, crop: Crop, identity: str) -> Swapped:
         return self.decode_faces(self.encode(crop.pixels[None]), identity)[0]
+
+
+def _encoder_key(bundle: Bundle) -> tuple[str, tuple[int, ...]]:
+    """What an encoder's session depends on."""
+    return bundle.manifest.encoder.graph.sha256, bundle.manifest.latent.shape
 
 
 def _expect(batch: npt.NDArray[np.generic], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
