@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -51,10 +52,13 @@ def read_settings(arguments: list[str] | None) -> Settings:
 
 def run(settings: Settings) -> int:
     configure_log(settings.log_level)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server reloads by it
     for name in unknown_variables():
         log.warning("no setting reads the variable %s", name)
     with bind(settings.host, settings.port) as listener:
-        swapper = Swapper.open(settings.bundle, settings.device, settings.threads)
+        swapper = Swapper.open(
+            settings.bundle, settings.device, settings.threads, settings.decoder_bytes(), settings.pinned
+        )
         return serve(settings, swapper, listener)
 
 

@@ -14,12 +14,14 @@ from fastapi import FastAPI
 
 from faceswap.errors import DeviceError, SwapError
 from faceswap.sessions import Device
-from service import health, page, problems, routes
+from service import admin, health, page, problems, routes
 from service.admission import Admission
 from service.batching import Batcher
 from service.lifecycle import Lifecycle
+from service.loading import Loader
 from service.openapi import DescribedApp
 from service.parts import Parts
+from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import PhotoSwapper, SwapPipeline
 from service.telemetry import Telemetry
@@ -48,6 +50,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     problems.register(app)
     app.include_router(routes.router)
     app.include_router(health.router)
+    app.include_router(admin.router)
     page.mount(app, STATIC)
     return app
 
@@ -55,22 +58,25 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
 def _parts(settings: Settings, swapper: PhotoSwapper, pool: ThreadPoolExecutor) -> Parts:
     workers = settings.worker_count(swapper.provider)
     max_batch = settings.batch_limit(swapper.provider)
-    batcher = Batcher(swapper, workers, max_batch, settings.batch_window_ms / 1000)
+    loader = Loader(settings.loader_count())
+    batcher = Batcher(workers, max_batch, settings.batch_window_ms / 1000)
     pipeline = SwapPipeline(
         swapper,
+        loader,
         batcher,
         pool,
         max_pixels=settings.max_pixels,
         deadline_s=settings.deadline_ms / 1000,
         photos_in_memory=settings.photos_in_memory or settings.image_thread_count(),
     )
+    lifecycle = Lifecycle()
     return Parts(
         settings=settings,
-        swapper=swapper,
-        lifecycle=Lifecycle(),
+        lifecycle=lifecycle,
         admission=Admission(settings.queue_images, settings.queue_bytes),
         batcher=batcher,
-        pipeline=pipeline,
+        loader=loader,
+        reloader=Reloader(pipeline, loader, lifecycle, settings.bundle),
         version=_version(),
         workers=workers,
     )
@@ -89,7 +95,9 @@ def _lifespan(
         finally:
             parts.lifecycle.drain()
             warming.cancel()
+            parts.reloader.stop()
             await asyncio.to_thread(parts.batcher.stop)
+            parts.loader.stop()
             pool.shutdown(wait=False, cancel_futures=True)
 
     return lifespan

@@ -42,8 +42,7 @@ class Worker:
 class Batcher:
     """Worker threads behind `swap`. Admission bounds what waits here, so the queue itself does not."""
 
-    def __init__(self, networks: Networks, workers: int, max_batch: int, window_s: float = 0.0) -> None:
-        self._networks = networks
+    def __init__(self, workers: int, max_batch: int, window_s: float = 0.0) -> None:
         self._max_batch = max_batch
         self._window_s = window_s
         self._waiting: deque[Item] = deque()
@@ -84,13 +83,15 @@ class Batcher:
         """Faces that wait for a worker."""
         return len(self._waiting)
 
-    async def swap(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Swapped:
-        """The face of `identity` for `crop` (64, 64, 3); notes queue, encode and decode.
+    async def swap(
+        self, networks: Networks, crop: Pixels, identity: str, deadline: float, clock: Clock
+    ) -> Swapped:
+        """The face of `identity` for `crop` (64, 64, 3) by `networks`; notes queue, encode and decode.
 
         Raises DeadlineError, or what the networks raised. Cancelling it drops the face.
         """
         assert self._loop is not None, "start() comes first"
-        item = Item(crop, identity, deadline, clock, self._loop.create_future())
+        item = Item(networks, crop, identity, deadline, clock, self._loop.create_future())
         with self._wake:
             if self._stopping:
                 raise DrainingError
@@ -111,6 +112,7 @@ class Batcher:
         try:
             while batch := self._next_batch(worker):
                 self._run_safely(batch)
+                batch = []  # an idle worker must not keep a replaced bundle alive
         except BaseException as error:
             # The thread ends here and /health/live says so; its requests must not wait for ever.
             log.critical("worker %s has died", worker.name, exc_info=error)
@@ -151,11 +153,12 @@ class Batcher:
         return batch
 
     def _run_safely(self, batch: list[Item]) -> None:
-        try:
-            run_batch(self._networks, batch, self._settle)
-        except Exception as error:
-            log.exception("a batch of %d has failed", len(batch))
-            self._settle(batch, error)
+        for networks, items in _by_networks(batch):
+            try:
+                run_batch(networks, items, self._settle)
+            except Exception as error:
+                log.exception("a batch of %d has failed", len(items))
+                self._settle(items, error)
 
     def _settle(self, items: Sequence[Item], error: BaseException | None = None) -> None:
         """Hands the outcomes, or `error` where there is none, over to the event loop. Any thread."""
@@ -165,6 +168,14 @@ class Batcher:
         with suppress(RuntimeError):  # the loop may be closed already: then nobody waits
             if items and self._loop is not None:
                 self._loop.call_soon_threadsafe(_deliver, items)
+
+
+def _by_networks(batch: Sequence[Item]) -> list[tuple[Networks, list[Item]]]:
+    """One group but for the moments after a reload: a latent fits the decoders of its own bundle only."""
+    groups: dict[int, list[Item]] = {}
+    for item in batch:
+        groups.setdefault(id(item.networks), []).append(item)
+    return [(items[0].networks, items) for items in groups.values()]
 
 
 def _deliver(items: Sequence[Item]) -> None:

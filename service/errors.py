@@ -100,6 +100,34 @@ class NotLiveError(ServiceError):
         super().__init__(f"these workers have stopped: {', '.join(dead)}; restart the service")
 
 
+class AdminClosedError(ServiceError):
+    """The service was started without an admin key."""
+
+    def __init__(self) -> None:
+        super().__init__("the service has no admin key; start it with FACESWAPD_ADMIN_KEY to use /admin")
+
+
+class AdminKeyError(ServiceError):
+    """The request does not have the admin key."""
+
+    def __init__(self) -> None:
+        super().__init__("/admin needs the header 'Authorization: Bearer KEY' with the service's admin key")
+
+
+class ReloadRunningError(ServiceError):
+    """One reload at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("another reload is under way; ask again when it is done")
+
+
+class ReloadRefusedError(ServiceError):
+    """The folder holds no bundle that can be served; the old one goes on."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(f"the bundle was not reloaded, the old one goes on: {reason}")
+
+
 class InternalError(ServiceError):
     """Anything that nobody expected."""
 
@@ -124,11 +152,14 @@ _SEE_LOG = "the service could not do this; the request id finds the reason in it
 TABLE: dict[type[Exception], Kind] = {
     BadMultipartError: Kind(400, "bad-multipart", "The multipart form cannot be read"),
     library.TruncatedImageError: Kind(400, "truncated-image", "The picture is cut off or damaged"),
+    AdminKeyError: Kind(401, "admin-key", "The admin key is missing or wrong"),
+    AdminClosedError: Kind(403, "admin-closed", "The service has no admin key"),
     library.UnknownIdentityError: Kind(404, "unknown-identity", "No such identity"),
     NoPreviewError: Kind(404, "no-preview", "No preview picture"),
     NotFoundError: Kind(404, "not-found", "Not found"),
     MethodNotAllowedError: Kind(405, "method-not-allowed", "Method not allowed"),
     BodyTimeoutError: Kind(408, "body-timeout", "The body came too slowly"),
+    ReloadRunningError: Kind(409, "reload-running", "A reload is under way", retry_after_s=5),
     BodyTooLargeError: Kind(413, "body-too-large", "Too many bytes"),
     library.ImageTooLargeError: Kind(413, "image-too-large", "Too many pixels"),
     UnsupportedBodyError: Kind(415, "unsupported-body", "Neither a form nor a picture"),
@@ -138,6 +169,7 @@ TABLE: dict[type[Exception], Kind] = {
     library.WrongCropSizeError: Kind(422, "wrong-crop-size", "Not a ready 64x64 crop"),
     library.NoFaceError: Kind(422, "no-face", "No face found"),
     library.NoSuchFaceError: Kind(422, "no-such-face", "Fewer faces than asked for"),
+    ReloadRefusedError: Kind(422, "reload-refused", "The bundle was not reloaded"),
     # nginx's number: nobody is left to read the answer, but the log line should not count a failure
     ClientDisconnect: Kind(499, "client-gone", "The client left", detail="the client closed the connection"),
     InternalError: Kind(500, "internal-error", "Internal error", detail=_SEE_LOG),

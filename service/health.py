@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from faceswap import memory
 from service.errors import DrainingError, NotLiveError, StartingError
 from service.parts import TheParts
 from service.problems import responses
-from service.schemas import BundleFacts, Health, Live, Ready
+from service.schemas import BundleFacts, DecoderFacts, Health, Live, Ready
+from service.swapping import Decoders
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -27,13 +29,28 @@ async def health(parts: TheParts) -> Health:
         dead_workers=parts.batcher.dead_workers(),
         photos=parts.admission.taken,
         photos_limit=parts.admission.images,
+        memory_mib=_mib(memory.resident_bytes()),
         bundle=BundleFacts(
             name=manifest.name,
             created=manifest.created,
             schema_version=manifest.schema_version,
             identities=[entry.name for entry in manifest.identities],
         ),
+        decoders=_facts(parts.swapper.decoders),
     )
+
+
+def _facts(decoders: Decoders) -> DecoderFacts:
+    return DecoderFacts(
+        loaded=decoders.loaded,
+        pinned=list(decoders.pinned),
+        memory_mib=_mib(decoders.bytes) or 0.0,
+        limit_mib=_mib(decoders.limit_bytes),
+    )
+
+
+def _mib(count: int | None) -> float | None:
+    return None if count is None else round(count / 2**20, 1)
 
 
 @router.get("/live", summary="Is the process alive", responses=responses(NotLiveError))

@@ -39,8 +39,12 @@ class Networks(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One face on its way: `crop` (64, 64, 3) in, `outcome` out; `deadline` by time.monotonic()."""
+    """One face on its way: `crop` (64, 64, 3) in, `outcome` out; `deadline` by time.monotonic().
 
+    It is encoded and decoded by `networks`, those of the bundle that its request began with.
+    """
+
+    networks: Networks
     crop: Pixels
     identity: str
     deadline: float

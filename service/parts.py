@@ -11,6 +11,8 @@ from fastapi import Depends, Request
 from service.admission import Admission
 from service.batching import Batcher
 from service.lifecycle import Lifecycle
+from service.loading import Loader
+from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import PhotoSwapper, SwapPipeline
 
@@ -20,14 +22,23 @@ class Parts:
     """One of each per app."""
 
     settings: Settings
-    swapper: PhotoSwapper
     lifecycle: Lifecycle
     admission: Admission
     batcher: Batcher
-    pipeline: SwapPipeline
+    loader: Loader
+    reloader: Reloader
     version: str
     workers: int
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def pipeline(self) -> SwapPipeline:
+        """Of the bundle that is served now; a request asks once, so that a reload does not split it."""
+        return self.reloader.pipeline
+
+    @property
+    def swapper(self) -> PhotoSwapper:
+        return self.pipeline.swapper
 
 
 async def _parts(request: Request) -> Parts:

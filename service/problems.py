@@ -53,6 +53,8 @@ def answer_for(error: Exception, request_id: str, errors: list[ParameterError] |
         errors=errors,
     )
     headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
+    if kind.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"  # a 401 must say what it wants: RFC 9110, 11.6.1
     return _answer(problem, headers)
 
 

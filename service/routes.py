@@ -57,7 +57,7 @@ async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Qu
     The picture says that it is synthetic, in its XMP metadata and in X-Digital-Source-Type.
     """
     parts.lifecycle.require_ready()
-    parts.swapper.check(query.target)
+    parts.swapper.check(query.target)  # and again, by the bundle of the day, when the body is there
     settings = parts.settings
     length = announced_bytes(request, settings.max_body_bytes)
     with parts.admission.place(length):

@@ -105,6 +105,28 @@ class BundleFacts(BaseModel):
     identities: list[str]
 
 
+class DecoderFacts(BaseModel):
+    """Which decoders are in memory; the others are loaded when they are asked for."""
+
+    loaded: list[str]
+    pinned: Annotated[list[str], Field(description="Never let go.")]
+    memory_mib: Annotated[float, Field(description="Of the loaded ones, estimated from measured loads.")]
+    limit_mib: Annotated[float | None, Field(description="FACESWAPD_DECODER_MEMORY_MIB; null: no limit.")]
+
+
+class Reloaded(BaseModel):
+    """What a reload has changed."""
+
+    bundle: str
+    created: str
+    encoder_replaced: bool
+    added: list[str]
+    replaced: Annotated[list[str], Field(description="Identities about which anything differs.")]
+    removed: list[str]
+    unchanged: Annotated[int, Field(description="How many identities are as before.")]
+    seconds: float
+
+
 class Health(BaseModel):
     """For people; machines ask /health/live and /health/ready."""
 
@@ -116,7 +138,9 @@ class Health(BaseModel):
     dead_workers: list[str]
     photos: Annotated[int, Field(description="Photos inside the service now.")]
     photos_limit: int
+    memory_mib: Annotated[float | None, Field(description="Resident memory of the process.")]
     bundle: BundleFacts
+    decoders: DecoderFacts
 
 
 class Live(BaseModel):

@@ -33,6 +33,11 @@ class Server(uvicorn.Server):
             self.force_exit = True  # Ctrl-C twice: now
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        reload = self._parts.reloader.on_signal
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
     async def on_tick(self, counter: int) -> bool:
         phase = self._parts.lifecycle.phase
         if phase is Phase.READY and not self._announced:

@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from faceswap.images import MAX_PIXELS
 from faceswap.sessions import Device, available_cores
@@ -17,6 +17,11 @@ ENV_PREFIX = "FACESWAPD_"
 
 
 Count = Annotated[int, Field(ge=1, le=256)]
+
+
+def _names(text: object) -> object:
+    """will, amara -> the two names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if isinstance(text, str) else text
 
 
 class LogLevel(StrEnum):
@@ -52,6 +57,16 @@ class Settings(BaseSettings):
     batch_window_ms: Annotated[
         float, Field(ge=0, le=1000, description="How long a free worker waits for more faces to come.")
     ] = 0.0
+    decoder_memory_mib: Annotated[
+        int,
+        Field(ge=0, description="Decoders that were not used for long are let go above this; 0: never."),
+    ] = 1024
+    pinned: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_names),
+        Field(description="Identities that are loaded at the start and never let go, with commas between."),
+    ] = ()
     queue_images: Annotated[
         int, Field(ge=1, description="Most photos inside the service; one more gets a 503.")
     ] = 64
@@ -81,6 +96,11 @@ class Settings(BaseSettings):
         float,
         Field(ge=0, description="How long to stay reachable, not ready, after SIGTERM."),
     ] = 0.0
+    admin_key: Annotated[
+        Annotated[SecretStr, Field(min_length=16)] | None,
+        BeforeValidator(lambda key: key or None),
+        Field(description="Opens /admin to who sends it; without one /admin is closed."),
+    ] = None
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error.")] = LogLevel.INFO
 
     def worker_count(self, provider: str) -> int:
@@ -88,6 +108,13 @@ class Settings(BaseSettings):
 
     def batch_limit(self, provider: str) -> int:
         return self.max_batch or (32 if _on_cuda(provider) else 8)
+
+    def loader_count(self) -> int:
+        """Threads that load decoders: a load takes tens of milliseconds, and the cores have other work."""
+        return max(1, available_cores() // 4)
+
+    def decoder_bytes(self) -> int | None:
+        return self.decoder_memory_mib * 2**20 or None
 
     def image_thread_count(self) -> int:
         return self.image_threads or available_cores()

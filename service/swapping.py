@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from faceswap.bundle import FileEntry, IdentityEntry, Manifest
@@ -18,6 +20,7 @@ from faceswap.swapper import FACE_ONLY_SIDE
 from service.batching import Batcher
 from service.errors import DeadlineError
 from service.inference import Networks
+from service.loading import Loader
 from service.schemas import CropMode, Output, SwapQuery
 from service.telemetry import Clock
 
@@ -32,6 +35,22 @@ class Shelf(Protocol):
     def identity(self, name: str) -> IdentityEntry: ...
 
 
+class Decoders(Protocol):
+    """Which decoders are in memory."""
+
+    @property
+    def loaded(self) -> list[str]: ...
+
+    @property
+    def pinned(self) -> tuple[str, ...]: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def limit_bytes(self) -> int | None: ...
+
+
 class PhotoSwapper(Networks, Protocol):
     """The part of `faceswap.Swapper` that the service needs."""
 
@@ -44,7 +63,16 @@ class PhotoSwapper(Networks, Protocol):
     @property
     def bundle(self) -> Shelf: ...
 
+    @property
+    def decoders(self) -> Decoders: ...
+
     def check(self, identity: str) -> None: ...
+
+    def hold(self, identity: str) -> AbstractContextManager[None]: ...
+
+    def is_loaded(self, identity: str) -> bool: ...
+
+    def load(self, identity: str) -> None: ...
 
     def find_face(self, image: Image, index: int = 0) -> Face: ...
 
@@ -55,6 +83,10 @@ class PhotoSwapper(Networks, Protocol):
     def paste(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Image: ...
 
     def warm_up(self) -> None: ...
+
+    def reopened(self, bundle: Path) -> PhotoSwapper: ...
+
+    def take_over(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +126,44 @@ class SwapPipeline:
     def __init__(
         self,
         swapper: PhotoSwapper,
+        loader: Loader,
         batcher: Batcher,
         pool: ThreadPoolExecutor,
         max_pixels: int,
         deadline_s: float,
         photos_in_memory: int,
     ) -> None:
-        self._swapper = swapper
+        self.swapper = swapper
+        self._loader = loader
         self._batcher = batcher
         self._pool = pool
         self._max_pixels = max_pixels
         self._deadline_s = deadline_s
         self._photos = asyncio.Semaphore(photos_in_memory)
 
+    def around(self, swapper: PhotoSwapper) -> SwapPipeline:
+        """The same threads and places, for another bundle."""
+        other = copy(self)
+        other.swapper = swapper
+        return other
+
     async def swap(self, data: bytes, query: SwapQuery) -> Answer:
         """The answer to `query` for the photo in `data`. Raises what the library raises, or DeadlineError."""
         clock = Clock()
         deadline = time.monotonic() + self._deadline_s
         try:
-            async with asyncio.timeout(self._deadline_s), self._room(query.output, clock):
-                photo = await self._in_pool(clock, self._open, data, query, clock)
-                face = await self._batcher.swap(photo.crop.pixels, query.target, deadline, clock)
-                return await self._in_pool(clock, self._write, photo, face, query, clock)
+            with self.swapper.hold(query.target):
+                async with asyncio.timeout(self._deadline_s), self._room(query.output, clock):
+                    photo = await self._in_pool(clock, self._open, data, query, clock)
+                    face = await self._decoded(photo.crop.pixels, query.target, deadline, clock)
+                    return await self._in_pool(clock, self._write, photo, face, query, clock)
         except TimeoutError:
             raise DeadlineError from None
+
+    async def _decoded(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Swapped:
+        """The decoder, which the caller holds, is loaded before a face is queued: no worker waits for it."""
+        await self._loader.warm(self.swapper, identity, clock)
+        return await self._batcher.swap(self.swapper, crop, identity, deadline, clock)
 
     @asynccontextmanager
     async def _room(self, output: Output, clock: Clock) -> AsyncIterator[None]:
@@ -154,16 +200,16 @@ class SwapPipeline:
         if query.crop is CropMode.NONE:
             if query.face:
                 raise NoSuchFaceError(f"face {query.face} was asked for; a ready crop holds one, number 0")
-            return self._swapper.ready_crop(image), None
-        face = self._swapper.find_face(image, query.face)
-        return self._swapper.align(image, face), _found(image, face)
+            return self.swapper.ready_crop(image), None
+        face = self.swapper.find_face(image, query.face)
+        return self.swapper.align(image, face), _found(image, face)
 
     def _write(self, photo: _Opened, face: Swapped, query: SwapQuery, clock: Clock) -> Answer:
         image, source = Image(face.pixels), DigitalSource.TRAINED
         if photo.image is not None:
             source = DigitalSource.COMPOSITE
             with clock.span("paste"):
-                image = self._swapper.paste(photo.image, photo.crop, face.pixels, face.mask)
+                image = self.swapper.paste(photo.image, photo.crop, face.pixels, face.mask)
         with clock.span("write"):
             data = write_image(image, query.format, source)
         return Answer(data, query.format, source, photo.face, clock)

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import io
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -68,6 +69,21 @@ MANIFEST = Manifest.model_validate(
 )
 
 
+class FakeDecoders:
+    """All are in memory, but those that are in `cold`."""
+
+    pinned: tuple[str, ...] = ()
+    bytes = 3 * 2**20
+    limit_bytes: int | None = None
+
+    def __init__(self) -> None:
+        self.cold: set[str] = set()
+
+    @property
+    def loaded(self) -> list[str]:
+        return [entry.name for entry in MANIFEST.identities if entry.name not in self.cold]
+
+
 class FakeShelf:
     def read(self, entry: FileEntry) -> bytes:
         assert entry.path.startswith("previews/")
@@ -87,14 +103,19 @@ def nothing(*_: object) -> None:
 class FakeSwapper:
     """Identity `echo` gives the crop back, `negative` its negative. A dark photo has no face, any other one.
 
-    `on_encode` and `on_decode` run first in their network: there a test waits, fails or takes notes.
+    `on_encode`, `on_decode` and the like run first in their step: there a test waits, fails or takes notes.
     """
 
     provider = "CPUExecutionProvider"
-    manifest = MANIFEST
     bundle = FakeShelf()
 
     def __init__(self) -> None:
+        self.manifest = MANIFEST
+        self.decoders = FakeDecoders()
+        self.held: list[str] = []
+        self.took_over = False
+        self.on_load: Callable[[str], None] = nothing
+        self.on_reopen: Callable[[Path], FakeSwapper] = lambda _: FakeSwapper()
         self.on_encode: Callable[[Pixels], None] = nothing
         self.on_decode: Callable[[Latents, str], None] = nothing
         self.on_warm_up: Callable[[], None] = nothing
@@ -102,6 +123,28 @@ class FakeSwapper:
 
     def check(self, identity: str) -> None:
         self.bundle.identity(identity)
+
+    @contextmanager
+    def hold(self, identity: str) -> Iterator[None]:
+        self.check(identity)
+        self.held.append(identity)
+        try:
+            yield
+        finally:
+            self.held.remove(identity)
+
+    def is_loaded(self, identity: str) -> bool:
+        return identity not in self.decoders.cold
+
+    def load(self, identity: str) -> None:
+        self.on_load(identity)
+        self.decoders.cold.discard(identity)
+
+    def reopened(self, bundle: Path) -> FakeSwapper:
+        return self.on_reopen(bundle)
+
+    def take_over(self) -> None:
+        self.took_over = True
 
     def find_face(self, image: Image, index: int = 0) -> Face:
         self.on_find()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -48,11 +49,19 @@ class Recorder(FakeSwapper):
             raise BundleError("this decoder is damaged")
 
 
+class OneBundle(Batcher):
+    """Where a test does not say otherwise, a face goes through `swapper`."""
+
+    def __init__(self, swapper: FakeSwapper, workers: int, max_batch: int, window_s: float) -> None:
+        super().__init__(workers, max_batch, window_s)
+        self.swapper = swapper
+
+
 @asynccontextmanager
 async def started(
     swapper: FakeSwapper, workers: int = 1, max_batch: int = 8, window_s: float = 0.0
-) -> AsyncIterator[Batcher]:
-    batcher = Batcher(swapper, workers, max_batch, window_s)
+) -> AsyncIterator[OneBundle]:
+    batcher = OneBundle(swapper, workers, max_batch, window_s)
     batcher.start()
     try:
         yield batcher
@@ -61,14 +70,21 @@ async def started(
 
 
 def ask(
-    batcher: Batcher, grey: int, identity: str = "echo", within_s: float = 20, clock: Clock | None = None
+    batcher: OneBundle,
+    grey: int,
+    identity: str = "echo",
+    within_s: float = 20,
+    clock: Clock | None = None,
+    swapper: FakeSwapper | None = None,
 ) -> asyncio.Task[Swapped]:
     crop = np.full((64, 64, 3), grey, np.uint8)
-    work = batcher.swap(crop, identity, time.monotonic() + within_s, clock or Clock())
+    work = batcher.swap(
+        swapper or batcher.swapper, crop, identity, time.monotonic() + within_s, clock or Clock()
+    )
     return asyncio.ensure_future(work)
 
 
-async def held(batcher: Batcher, swapper: Recorder) -> asyncio.Task[Swapped]:
+async def held(batcher: OneBundle, swapper: Recorder) -> asyncio.Task[Swapped]:
     """Keeps the only worker busy, so that what comes next waits together."""
     task = ask(batcher, 1)
     await swapper.gate.reached()
@@ -89,6 +105,34 @@ async def test_a_batch_is_encoded_together_and_decoded_by_identity() -> None:
         ("decode", "echo", [10, 30]),
         ("decode", "negative", [20]),
     ]
+
+
+async def test_faces_of_two_bundles_meet_in_no_network() -> None:
+    old, new = Recorder(), Recorder()
+    new.gate.open()
+    async with started(old) as batcher:
+        first = await held(batcher, old)
+        rest = [
+            ask(batcher, 10),
+            ask(batcher, 20, swapper=new),
+            ask(batcher, 30),
+            ask(batcher, 40, swapper=new),
+        ]
+        await until(lambda: batcher.depth == 4)
+        old.gate.open()
+        faces = await asyncio.gather(first, *rest)
+    assert [int(face.pixels[0, 0, 0]) for face in faces] == [1, 10, 20, 30, 40]
+    assert old.calls[2:] == [("encode", "", [10, 30]), ("decode", "echo", [10, 30])]
+    assert new.calls == [("encode", "", [20, 40]), ("decode", "echo", [20, 40])]
+
+
+async def test_an_idle_worker_keeps_no_bundle() -> None:
+    swapper = FakeSwapper()
+    async with started(FakeSwapper()) as batcher:
+        await ask(batcher, 10, swapper=swapper)
+        gone = weakref.ref(swapper)
+        del swapper
+        await until(lambda: gone() is None)
 
 
 async def test_a_batch_has_a_limit() -> None:
@@ -196,7 +240,7 @@ async def test_a_dying_worker_is_told_and_takes_no_request_with_it() -> None:
 
 
 def test_a_worker_that_hangs_is_not_live() -> None:
-    batcher = Batcher(FakeSwapper(), workers=1, max_batch=1)
+    batcher = Batcher(workers=1, max_batch=1)
     assert batcher.dead_workers() == ["networks-0"], "not started"
     worker = Worker("networks-0", thread=threading.current_thread(), beat=100.0)
     assert worker.is_live(100.0 + STUCK_AFTER_S)
