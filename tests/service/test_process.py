@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from typing import IO
 import pytest
 
 from service import healthcheck
+from tests import bundle_edits
 from tests.service.fakes import photo
 
 ROOT = Path(__file__).parents[2]
@@ -221,3 +223,27 @@ def test_a_port_in_use_is_one_line() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         assert "cannot listen" in refusal("--port", str(other.getsockname()[1]))
+
+
+def test_sighup_reloads_the_bundle(log: IO[str], identity_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(identity_bundle, tmp_path / "bundle"))
+    command = [sys.executable, "-m", "service", "--port", "0", "--bundle", str(bundle), "--device", "cpu"]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert child.stdout is not None
+    try:
+        service = Process(child, child.stdout.readline(), child.stdout.readline())
+        assert service.request("POST", "/swap?target=mirror&crop=none", photo())[0] == 404
+        bundle_edits.add(bundle, "mirror", like="negative")
+        child.send_signal(signal.SIGHUP)
+        until_logged(log, '"added":["mirror"]')
+        assert service.request("POST", "/swap?target=mirror&crop=none", photo())[0] == 200
+        bundle_edits.ruin(bundle, "mirror")
+        child.send_signal(signal.SIGHUP)
+        until_logged(log, "the old one goes on")
+        assert service.request("POST", "/swap?target=mirror&crop=none", photo())[0] == 200
+        assert service.stop() == 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    assert "Traceback" not in read(log)
