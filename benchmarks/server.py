@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +41,22 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Path, device: str, program: Sequence[str] = SERVICE) -> Iterator[Server]:
+def serving(
+    bundle: Path,
+    device: str,
+    program: Sequence[str] = SERVICE,
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Starts `python PROGRAM`, waits until it is ready and stops it afterwards.
 
-    RuntimeError with the end of its log if it does not become ready or does not stop cleanly.
+    `more` are further variables of its environment. RuntimeError with the end of its log if it does
+    not become ready or does not stop cleanly.
     """
     port = free_port()
     settings = {"HOST": HOST, "PORT": str(port), "BUNDLE": str(bundle), "DEVICE": device}
-    environment = os.environ | {f"FACESWAPD_{name}": value for name, value in settings.items()}
+    environment = (
+        os.environ | {f"FACESWAPD_{name}": value for name, value in settings.items()} | dict(more or {})
+    )
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
         process = subprocess.Popen([sys.executable, *program], env=environment, stdout=log, stderr=log)

@@ -159,13 +159,14 @@ def test_a_pinned_identity_is_loaded_and_must_be_there(bundle: Path) -> None:
 
 def test_a_link_may_be_turned_while_the_old_folder_goes_on(bundle: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    bundle_edits.remove(other, "cutout")
     bundle_edits.rescale(other)
     link = tmp_path / "link"
     link.symlink_to(bundle)
     first = Swapper.open(link, "cpu", 1)
     link.unlink()
     link.symlink_to(other)
-    assert grey(first, "echo") == 40, "loaded only now"
+    assert grey(first, "cutout") == 40, "its file is not where the link leads now"
     assert grey(first.reopened(link), "echo") == 40
 
 
