@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+SHOWN = 20
+"""So many names are said in a message; a bundle may have a thousand."""
+
 
 class SwapError(Exception):
     """Parent of all that this library raises on purpose; the message is safe to show to a user."""
@@ -38,7 +41,10 @@ class UnknownIdentityError(SwapError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.known = sorted(known)
-        super().__init__(f"there is no identity {name[:64]!r}; this service has: {', '.join(self.known)}")
+        few = ", ".join(self.known[:SHOWN]) + (
+            f" and {more} more" if (more := len(self.known) - SHOWN) > 0 else ""
+        )
+        super().__init__(f"there is no identity {name[:64]!r}; this service has: {few}")
 
 
 class BundleError(SwapError):

@@ -13,6 +13,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from faceswap import BundleError, DeviceError, Swapper
+from faceswap.errors import SHOWN
 from service.app import create_app
 from service.lifecycle import Phase
 from service.parts import Parts
@@ -102,11 +103,15 @@ def _announce(parts: Parts, listener: socket.socket) -> None:
     target = "will" if "will" in names or not names else names[0]
     photo = "examples/a.jpg" if Path("examples/a.jpg").exists() else "photo.jpg"
     sys.stdout.write(
-        f"faceswapd is ready: http://{address} ({', '.join(names)}; {parts.swapper.provider}, "
+        f"faceswapd is ready: http://{address} ({_shown(names)}; {parts.swapper.provider}, "
         f"{parts.workers} workers)\n"
         f"  curl -F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
     )
     sys.stdout.flush()
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN else f"{len(names)} identities"
 
 
 def _refuse(error: Exception) -> int:

@@ -105,6 +105,13 @@ def test_a_decoder_exchanged_since_the_start_is_never_loaded(opened: Bundle) -> 
     assert bank.get("negative")
 
 
+def test_a_message_names_a_few_of_a_thousand_identities() -> None:
+    error = UnknownIdentityError("nobody", [f"p{number:03d}" for number in range(1000)])
+    assert str(error).endswith(", p019 and 980 more")
+    assert len(error.known) == 1000
+    assert str(UnknownIdentityError("nobody", ["a", "b"])).endswith("this service has: a, b")
+
+
 def test_an_unknown_identity(opened: Bundle) -> None:
     with pytest.raises(UnknownIdentityError):
         DecoderBank(opened, SessionFactory("cpu", 1)).get("nobody")
