@@ -36,6 +36,7 @@ GIVES = Value("latents", "tensor(float)", ["N", 2, 4, 4])
 class FakeOptions:
     intra_op_num_threads: int = 0
     inter_op_num_threads: int = 0
+    enable_cpu_mem_arena: bool = True
     entries: dict[str, str] = field(default_factory=dict)
 
     def add_session_config_entry(self, key: str, value: str) -> None:

@@ -17,6 +17,7 @@ from faceswap.bundle import Bundle
 from faceswap.decoders import DecoderBank
 from faceswap.sessions import Session, SessionFactory
 from faceswap.signatures import Signature
+from tests.faceswap.fake_onnxruntime import FakeOnnxRuntime
 
 
 class FakeSession:
@@ -62,6 +63,14 @@ def test_a_loaded_decoder_decodes(opened: Bundle) -> None:
     bank = DecoderBank(opened, SessionFactory("cpu", 1))
     assert (bank.get("echo").run(latents) == 0).all()
     assert (bank.get("negative").run(latents) == 255).all()
+
+
+def test_only_decoders_go_without_an_arena() -> None:
+    runtime = FakeOnnxRuntime()
+    factory = SessionFactory("cpu", 1, runtime)
+    for each in (factory.without_arena(), factory):
+        each.open(b"graph", "graph.onnx")
+    assert [options.enable_cpu_mem_arena for options in runtime.options] == [False, True]
 
 
 def test_threads_that_ask_at_once_load_once(opened: Bundle) -> None:
