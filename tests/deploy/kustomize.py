@@ -24,7 +24,7 @@ MERGE_KEYS = {
     "volumeMounts": "mountPath",
     "ports": "containerPort",
 }
-"""Lists that a patch merges by this key, as Kubernetes' types say; every other list is replaced as a whole."""
+"""Lists that a patch merges by this key, as in Kubernetes itself; any other list is replaced as a whole."""
 CLUSTER_WIDE = {"Namespace"}
 
 
