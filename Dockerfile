@@ -10,14 +10,17 @@ ARG DEVICE=cpu
 ARG BUNDLE=bundles/demo
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-# The dependencies first, over empty packages, so that this layer is kept until they change.
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+# The dependencies first, so that this layer is kept until they change. Only files whose hash is in the lock are taken.
+COPY deploy/locks deploy/locks
 RUN python -m venv /opt/venv \
- && mkdir faceswap service && touch faceswap/__init__.py service/__init__.py \
- && /opt/venv/bin/pip install -c constraints.txt ".[${DEVICE}]"
+ && /opt/venv/bin/pip install --require-hashes -r deploy/locks/${DEVICE}.txt \
+ && python -m venv /opt/build \
+ && /opt/build/bin/pip install --require-hashes -r deploy/locks/build.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY faceswap faceswap
 COPY service service
-RUN /opt/venv/bin/pip install --no-deps --force-reinstall . && /opt/venv/bin/pip uninstall -y pip
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
+ && /opt/venv/bin/pip install --no-deps --no-index /opt/wheel/*.whl && /opt/venv/bin/pip uninstall -y pip
 # Readable for any user, whatever the umask of the checkout was.
 COPY ${BUNDLE} /app/bundle
 RUN chmod -R a+rX /app /opt/venv

@@ -29,13 +29,19 @@ SERVE := .venv
 endif
 TEST := .venv-test
 DEV := .venv-dev
+AUDIT := .venv-audit
+SHIPPED := .venv-shipped
 
 # What is installed in each. A stamp per Python version: another PYTHON= makes the environment anew.
 $(SERVE)/.made-$(VERSION): EXTRAS := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
 $(TEST)/.made-$(VERSION): EXTRAS := cpu,test
 $(DEV)/.made-$(VERSION): EXTRAS := cpu,train,dev
 
-.PHONY: help serve test test-service lint format bench demo train-demo clean python
+# What the image holds: deploy/locks/cpu.txt, or gpu.txt with DEVICE=cuda.
+LOCK := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
+LICENCES := MIT;BSD;Apache;PSF$(if $(filter cuda,$(DEVICE)),;NVIDIA)
+
+.PHONY: help serve test test-service lint format bench demo train-demo audit sbom licences locks clean python
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -71,8 +77,27 @@ train-demo: $(DEV)/.made-$(VERSION) ## a short real training, exported to runs/t
 	$(DEV)/bin/python -m export runs/train-demo --out runs/train-demo/bundle --replace
 	@echo "Serve it with: make serve BUNDLE=runs/train-demo/bundle"
 
+audit: $(AUDIT)/.made-$(VERSION) ## known holes in what the image holds (asks PyPI; ARGS="-s osv" asks OSV)
+	$(AUDIT)/bin/python deploy/audit.py deploy/locks/cpu.txt deploy/locks/gpu.txt $(ARGS)
+
+sbom: $(SHIPPED)/$(LOCK)-$(VERSION) ## what the image holds, as CycloneDX: dist/sbom-cpu.json (DEVICE=cuda: the GPU image's)
+	@mkdir -p dist
+	$(AUDIT)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --of JSON \
+		-o dist/sbom-$(LOCK).json $(SHIPPED)/bin/python
+
+licences: $(SHIPPED)/$(LOCK)-$(VERSION) ## their licences: dist/licences-cpu.md; fails on one that nobody has agreed to
+	@mkdir -p dist
+	$(AUDIT)/bin/pip-licenses --python $(SHIPPED)/bin/python --from=mixed --format=markdown --with-urls \
+		--allow-only="$(LICENCES)" --partial-match --output-file=dist/licences-$(LOCK).md
+
+locks: $(AUDIT)/.made-$(VERSION) ## write deploy/locks anew from pyproject.toml and constraints.txt
+	cd deploy/locks && $(LOCKED) ../../pyproject.toml --extra cpu -o cpu.txt
+	cd deploy/locks && $(LOCKED) ../../pyproject.toml --extra gpu -o gpu.txt
+	sed -nE 's/^requires = \["(.*)"\]$$/\1/p' pyproject.toml | (cd deploy/locks && $(LOCKED) - -o build.txt)
+	cd deploy/locks && $(LOCKED) audit.in -o audit.txt
+
 clean: ## remove the virtual environments and caches, not runs/
-	rm -rf .venv .venv-gpu .venv-test .venv-dev .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf .venv .venv-gpu .venv-test .venv-dev $(AUDIT) $(SHIPPED) .mypy_cache .ruff_cache .pytest_cache build dist
 	find faceswap service models export benchmarks examples tests -name __pycache__ -prune -exec rm -rf {} +
 
 python:
@@ -85,3 +110,21 @@ python:
 	@$(PYTHON) -m venv --clear $*
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
+
+# The tools look at other environments and must not be in them.
+$(AUDIT)/.made-$(VERSION): deploy/locks/audit.txt | python
+	@echo "Installing into $(AUDIT) (Python $(VERSION)); only once"
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# As in the image: the locked files and no pip.
+$(SHIPPED)/$(LOCK)-$(VERSION): deploy/locks/$(LOCK).txt $(AUDIT)/.made-$(VERSION)
+	@echo "Installing deploy/locks/$(LOCK).txt into $(SHIPPED)"
+	@$(PYTHON) -m venv --clear --without-pip $(SHIPPED)
+	@$(AUDIT)/bin/pip --python $(SHIPPED)/bin/python install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# One set of pins for all Pythons; no index in the files. uv reads the variables and settings of its own, not pip's.
+LOCKED = $(CURDIR)/$(AUDIT)/bin/uv pip compile --quiet --universal --python-version 3.11 -c ../../constraints.txt \
+	--generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade
