@@ -38,7 +38,9 @@ def directive(name: str) -> list[str]:
 def test_the_limits_leave_room_for_the_services_own() -> None:
     """The service's answers say more than the edge's, so its limits are met first."""
     settings = Settings()
-    (body,) = directive("client_max_body_size")
+    body, batch = directive("client_max_body_size")
+    # FACESWAPD_BATCH_BYTES, where the service has it.
+    assert int(batch.removesuffix("m")) * 1_000_000 > getattr(settings, "batch_bytes", 0)
     assert int(body.removesuffix("m")) * 1_000_000 > settings.max_body_bytes
     assert int(directive("proxy_read_timeout")[0].removesuffix("s")) > settings.deadline_ms / 1000
     assert f"server faceswapd:{settings.port} " in CONFIG
@@ -186,10 +188,11 @@ def test_a_websocket_goes_through_both_ways(tmp_path: Path) -> None:
         threading.Thread(target=echo, args=(listener,), daemon=True).start()
         with socket.create_connection((HOST, port), timeout=20) as client:
             client.sendall(
-                b"GET /stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+                b"GET /stream HTTP/1.1\r\nHost: x:8080\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
             )
             assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
             client.sendall(b"a frame")
             assert client.recv(65536) == b"a frame"
     assert b"\r\nUpgrade: websocket\r\n" in heard[0]
     assert b"\r\nConnection: upgrade\r\n" in heard[0]
+    assert b"\r\nHost: x:8080\r\n" in heard[0], "what the service compares with Origin"
