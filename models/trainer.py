@@ -19,7 +19,8 @@ from models.autoencoder import Encoder
 from models.checkpoint import UNIVERSAL
 from models.dataset import Person, centre
 from models.decoders import Decoder
-from models.errors import DivergedError
+from models.errors import DataError, DivergedError
+from models.estranged import GROUP, estranged
 from models.losses import ReconstructionLoss
 from models.pool import Encode, Pool, lean
 from models.pose import PoseNet, pose_error
@@ -52,6 +53,8 @@ class TrainConfig:
     """VGG19 is trained as well, at a tenth of the rate: slow, nothing of it can be cached."""
     pose: float = 0.0
     """Weight of the pose error of general faces decoded by a person's decoder; 0 needs no PoseNet."""
+    foreign: float = 0.0
+    """How far latents are moved towards other people's, 0..1; for a frozen encoder (models/estranged.py)."""
     reuse: int = 4
     pool_steps: int = 128
     refresh_every: int = 4
@@ -118,6 +121,11 @@ class Trainer:
         self.pose = pose.to(device) if pose is not None else None
         self.loss = ReconstructionLoss(template).to(device)
         self.encoder.requires_grad_(requires_grad=False)
+        if config.foreign and not (config.frozen and UNIVERSAL in self.crops):
+            raise DataError(
+                "latents can be moved towards other people's (--foreign) where the encoder is "
+                "frozen (--freeze-encoder, --enrol) and other people's faces are given (--general)"
+            )
         # prefixed, or a person called `train` or `bottleneck` would meet torch's or our own names
         parts: dict[str, nn.Module] = {f"decoder:{name}": d for name, d in self.decoders.items()}
         if not config.frozen:
@@ -195,12 +203,21 @@ class Trainer:
         for (name, (_, truth)), latent in zip(batches.items(), torch.split(latents, count), strict=True):
             toneless = self.encoder.meter.remove(truth, self.encoder.meter(truth))
             if name in self.decoders:
-                face, mask = self.decoders[name].relative(latent)
+                face, mask = self.decoders[name].relative(self._estranged(latent, name))
                 losses.append(self.loss(face, toneless, mask))
             if name == UNIVERSAL and self.progress.joint and self.pose is not None:
                 poses.append(self._pose_of_swap(self.pose, latent, toneless))
         loss = torch.stack(losses).mean()
         return loss + self.config.pose * poses[0] if poses else loss
+
+    def _estranged(self, latent: Tensor, name: str) -> Tensor:
+        """As if somebody else had lent the person their face: what the decoder should not look at."""
+        pools = self.progress.pools
+        if not self.config.foreign or name == UNIVERSAL:
+            return latent
+        own, others = (pools[key].means(len(latent), GROUP) for key in (name, UNIVERSAL))
+        generator = torch.Generator(self.device).manual_seed(self.config.seed + self.progress.step)
+        return estranged(latent, own, others, self.config.foreign, generator)
 
     def _pose_of_swap(self, pose: PoseNet, latent: Tensor, source: Tensor) -> Tensor:
         """How far the landmarks of somebody's answers to foreign faces are from those of the sources."""
@@ -211,8 +228,9 @@ class Trainer:
         return pose_error(pose(swap), true)
 
     def _joint_pools(self) -> list[str]:
-        """Everybody's, and one of foreign faces if swaps are held to their pose."""
-        foreign = [UNIVERSAL] if self.pose is not None and UNIVERSAL in self.crops else []
+        """Everybody's, and one of foreign faces if there is a use for them."""
+        wanted = self.pose is not None or self.config.foreign > 0
+        foreign = [UNIVERSAL] if wanted and UNIVERSAL in self.crops else []
         return list(dict.fromkeys([*self.decoders, *foreign]))
 
     def _latents(self, encodings: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def test_the_person_starts_as_everybody(base: Checkpoint, job: MakeJob) -> None:
 
 
 def test_a_sheet_of_previews_shows_the_others_too(base: Checkpoint, job: MakeJob, tmp_path: Path) -> None:
-    enrol(base, job(), no_crop, preview_sources(base, []))
+    enrol(base, job(), no_crop, preview_sources(base, None))
     (sheet,) = (tmp_path / "out" / "previews").iterdir()
     with PillowImage.open(sheet) as picture:
         assert picture.size == (2 * 64, 7 * 64), "six of ann's, one of yuna's; source and ann"
