@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,15 +15,17 @@ from faceswap.errors import DeviceError, SwapError
 from faceswap.sessions import Device
 from service import admin, health, page, problems, routes
 from service.admission import Admission
+from service.batches import BatchPipeline
 from service.batching import Batcher
 from service.lifecycle import Lifecycle
 from service.loading import Loader
 from service.openapi import DescribedApp
 from service.parts import Parts
+from service.pool import ImagePool
 from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import PhotoSwapper, SwapPipeline
-from service.telemetry import Telemetry
+from service.telemetry import Clock, Telemetry
 
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = "Swaps faces in photos. Every answer is marked as synthetic; errors are RFC 9457 problems."
@@ -34,7 +35,7 @@ log = logging.getLogger("faceswapd.app")
 
 def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     """The app around an opened swapper. It warms the networks by itself once it runs."""
-    pool = ThreadPoolExecutor(settings.image_thread_count(), thread_name_prefix="images")
+    pool = ImagePool(settings.image_thread_count())
     parts = _parts(settings, swapper, pool)
     # The usual /docs page loads its scripts from a CDN; /openapi.json feeds any viewer.
     app = DescribedApp(
@@ -55,7 +56,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     return app
 
 
-def _parts(settings: Settings, swapper: PhotoSwapper, pool: ThreadPoolExecutor) -> Parts:
+def _parts(settings: Settings, swapper: PhotoSwapper, pool: ImagePool) -> Parts:
     workers = settings.worker_count(swapper.provider)
     max_batch = settings.batch_limit(swapper.provider)
     loader = Loader(settings.loader_count())
@@ -70,21 +71,23 @@ def _parts(settings: Settings, swapper: PhotoSwapper, pool: ThreadPoolExecutor) 
         photos_in_memory=settings.photos_in_memory or settings.image_thread_count(),
     )
     lifecycle = Lifecycle()
+    admission = Admission(settings.queue_images, settings.queue_bytes)
+    share = settings.batch_share_limit(swapper.provider)
     return Parts(
         settings=settings,
         lifecycle=lifecycle,
-        admission=Admission(settings.queue_images, settings.queue_bytes),
+        admission=admission,
         batcher=batcher,
         loader=loader,
         reloader=Reloader(pipeline, loader, lifecycle, settings.bundle),
+        batches=BatchPipeline(admission, share, settings.max_body_bytes),
+        pool=pool,
         version=_version(),
         workers=workers,
     )
 
 
-def _lifespan(
-    parts: Parts, pool: ThreadPoolExecutor
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(parts: Parts, pool: ImagePool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         parts.batcher.start()
@@ -98,15 +101,15 @@ def _lifespan(
             parts.reloader.stop()
             await asyncio.to_thread(parts.batcher.stop)
             parts.loader.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.stop()
 
     return lifespan
 
 
-async def _warm_up(parts: Parts, pool: ThreadPoolExecutor) -> None:
+async def _warm_up(parts: Parts, pool: ImagePool) -> None:
     try:
         _check_provider(parts)
-        await asyncio.get_running_loop().run_in_executor(pool, parts.swapper.warm_up)
+        await pool.run(Clock(), parts.swapper.warm_up)
     except Exception as error:
         log.critical("cannot start: %s", error, exc_info=None if isinstance(error, SwapError) else error)
         parts.lifecycle.failed()

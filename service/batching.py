@@ -10,14 +10,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 
 from faceswap.faces import Pixels, Swapped
 from service.errors import DeadlineError, DrainingError, InternalError
-from service.inference import Item, Networks, run_batch
+from service.inference import Item, Networks, Task, Wish, run_batch
 from service.telemetry import Clock
 
 IDLE_BEAT_S = 1.0
@@ -67,7 +67,7 @@ class Batcher:
             left = list(self._waiting)
             self._waiting.clear()
             self._wake.notify_all()
-        self._settle(left, DrainingError())
+        self._settle([wish for item in left for wish in item.wishes], DrainingError())
         end = time.monotonic() + timeout_s
         for worker in self._workers:
             if worker.thread is not None:
@@ -81,7 +81,8 @@ class Batcher:
     @property
     def depth(self) -> int:
         """Faces that wait for a worker."""
-        return len(self._waiting)
+        with self._wake:
+            return self._faces()
 
     async def swap(
         self, networks: Networks, crop: Pixels, identity: str, deadline: float, clock: Clock
@@ -90,25 +91,46 @@ class Batcher:
 
         Raises DeadlineError, or what the networks raised. Cancelling it drops the face.
         """
+        with self.wishes(networks, crop, {identity: clock}, deadline) as (face,):
+            return await face
+
+    @contextmanager
+    def wishes(
+        self, networks: Networks, crop: Pixels, clocks: Mapping[str, Clock], deadline: float
+    ) -> Iterator[list[asyncio.Future[Swapped]]]:
+        """A future for each identity of `clocks`: `networks` encode the crop once for all of them.
+
+        They are worked on in their order, as far as the workers allow. What is still undone when the
+        block ends is dropped: then the client left or the deadline passed, and nobody waits any more.
+        """
         assert self._loop is not None, "start() comes first"
-        item = Item(networks, crop, identity, deadline, clock, self._loop.create_future())
+        loop = self._loop
+        wishes = [Wish(identity, clock, loop.create_future()) for identity, clock in clocks.items()]
+        item = Item(networks, crop, list(wishes), deadline)
         with self._wake:
             if self._stopping:
                 raise DrainingError
-            self._waiting.append(item)
-            self._wake.notify()
+            if wishes:
+                self._waiting.append(item)
+                self._wake.notify(len(wishes))
         try:
-            return await item.done
-        except asyncio.CancelledError:  # the client left or the deadline passed: nobody waits any more
-            self._forget(item)
-            raise
+            yield [wish.done for wish in wishes]
+        finally:
+            self._forget(item, wishes)
 
-    def _forget(self, item: Item) -> None:
-        with self._wake, suppress(ValueError):  # it may be in a batch already
-            self._waiting.remove(item)
+    def _forget(self, item: Item, wishes: Sequence[Wish]) -> None:
+        """A worker may have some of them already; those it drops before it decodes them."""
+        undone = [wish for wish in wishes if not wish.done.done() or wish.done.cancelled()]
+        for wish in wishes:
+            if not wish.done.cancel() and not wish.done.cancelled():
+                wish.done.exception()  # seen: nobody will ask for it
+        if undone:
+            with self._wake, suppress(ValueError):
+                item.wishes.clear()
+                self._waiting.remove(item)
 
     def _work(self, worker: Worker) -> None:
-        batch: list[Item] = []
+        batch: list[Task] = []
         try:
             while batch := self._next_batch(worker):
                 self._run_safely(batch)
@@ -116,9 +138,9 @@ class Batcher:
         except BaseException as error:
             # The thread ends here and /health/live says so; its requests must not wait for ever.
             log.critical("worker %s has died", worker.name, exc_info=error)
-            self._settle(batch, InternalError())
+            self._settle(_at_stake(batch), InternalError())
 
-    def _next_batch(self, worker: Worker) -> list[Item]:
+    def _next_batch(self, worker: Worker) -> list[Task]:
         """Blocks until there is work; empty when the batcher stops."""
         with self._wake:
             self._idle += 1
@@ -136,53 +158,81 @@ class Batcher:
                 self._idle -= 1
 
     def _window_left(self) -> float:
-        if len(self._waiting) >= self._max_batch:
+        if self._faces() >= self._max_batch or self._waiting[0].latent is not None:
             return 0.0
-        return self._waiting[0].arrived + self._window_s - time.monotonic()
+        return self._waiting[0].queued + self._window_s - time.monotonic()
 
-    def _form(self) -> list[Item]:
-        """A fair share of the queue, so that one worker does not take what two could do at once."""
-        share = min(ceil(len(self._waiting) / max(self._idle, 1)), self._max_batch)
-        batch: list[Item] = []
-        late: list[Item] = []
+    def _faces(self) -> int:
+        return sum(len(item.wishes) for item in self._waiting)
+
+    def _form(self) -> list[Task]:
+        """A fair share of the queue, so that one worker does not take what two could do at once.
+
+        Counted in faces to decode. An item with more than that comes back once it is encoded, at the
+        end of the queue: one photo with many identities does not hold up the others.
+        """
+        room = min(ceil(self._faces() / max(self._idle, 1)), self._max_batch)
+        batch: list[Task] = []
+        late: list[Wish] = []
         now = time.monotonic()
-        while self._waiting and len(batch) < share:
+        while self._waiting and room > 0:
             item = self._waiting.popleft()
-            (late if item.deadline <= now else batch).append(item)
+            if item.deadline <= now:
+                late += item.wishes
+                continue
+            batch.append(Task(item, item.wishes[:room]))
+            room -= len(batch[-1].wishes)
+            del item.wishes[: len(batch[-1].wishes)]
         self._settle(late, DeadlineError())
         return batch
 
-    def _run_safely(self, batch: list[Item]) -> None:
-        for networks, items in _by_networks(batch):
+    def _put_back(self, items: Sequence[Item]) -> None:
+        with self._wake:
+            now = time.monotonic()
+            for item in items:
+                item.queued = now
+            left = [item for item in items if item.wishes]  # dropped meanwhile?
+            if not self._stopping:
+                self._waiting.extend(left)
+                self._wake.notify(sum(len(item.wishes) for item in left))
+                return
+        self._settle([wish for item in left for wish in item.wishes], DrainingError())
+
+    def _run_safely(self, batch: list[Task]) -> None:
+        for networks, tasks in _by_networks(batch):
             try:
-                run_batch(networks, items, self._settle)
+                run_batch(networks, tasks, self._settle, self._put_back)
             except Exception as error:
-                log.exception("a batch of %d has failed", len(items))
-                self._settle(items, error)
+                log.exception("a batch of %d has failed", len(tasks))
+                self._settle(_at_stake(tasks), error)
 
-    def _settle(self, items: Sequence[Item], error: BaseException | None = None) -> None:
+    def _settle(self, wishes: Sequence[Wish], error: BaseException | None = None) -> None:
         """Hands the outcomes, or `error` where there is none, over to the event loop. Any thread."""
-        for item in items:
-            if item.outcome is None:
-                item.outcome = error
+        for wish in wishes:
+            if wish.outcome is None:
+                wish.outcome = error
         with suppress(RuntimeError):  # the loop may be closed already: then nobody waits
-            if items and self._loop is not None:
-                self._loop.call_soon_threadsafe(_deliver, items)
+            if wishes and self._loop is not None:
+                self._loop.call_soon_threadsafe(_deliver, wishes)
 
 
-def _by_networks(batch: Sequence[Item]) -> list[tuple[Networks, list[Item]]]:
-    """One group but for the moments after a reload: a latent fits the decoders of its own bundle only."""
-    groups: dict[int, list[Item]] = {}
-    for item in batch:
-        groups.setdefault(id(item.networks), []).append(item)
-    return [(items[0].networks, items) for items in groups.values()]
+def _by_networks(batch: Sequence[Task]) -> list[tuple[Networks, list[Task]]]:
+    """One group but for the moments after a reload."""
+    groups: dict[int, list[Task]] = {}
+    for task in batch:
+        groups.setdefault(id(task.item.networks), []).append(task)
+    return [(tasks[0].item.networks, tasks) for tasks in groups.values()]
 
 
-def _deliver(items: Sequence[Item]) -> None:
-    for item in items:
-        if item.done.done() or item.outcome is None:
+def _at_stake(batch: Sequence[Task]) -> list[Wish]:
+    return [wish for task in batch for wish in task.at_stake]
+
+
+def _deliver(wishes: Sequence[Wish]) -> None:
+    for wish in wishes:
+        if wish.done.done() or wish.outcome is None:
             continue
-        if isinstance(item.outcome, BaseException):
-            item.done.set_exception(item.outcome)
+        if isinstance(wish.outcome, BaseException):
+            wish.done.set_exception(wish.outcome)
         else:
-            item.done.set_result(item.outcome)
+            wish.done.set_result(wish.outcome)

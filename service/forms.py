@@ -1,4 +1,4 @@
-"""The photo out of a multipart form, in memory: photos touch no disk, and the root may be read-only."""
+"""Photos out of a multipart form, in memory: photos touch no disk, and the root may be read-only."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "image"
-MAX_FILES = 1
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 16 * 1024
 """For fields that are no file. None is read, but forms with a few of them should work."""
 
 
 class PhotoForm:
-    """Fed with the chunks of a body, it keeps the file of the field `image` and nothing else."""
+    """Fed with the chunks of a body, it keeps the files of the field `image` and nothing else."""
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, max_files: int = 1) -> None:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise BadMultipartError("the Content-Type of the form names no boundary")
+        self._max_files = max_files
         self._data = bytearray()
+        self._photos: list[bytes] = []
         self._names: list[str] = []
         self._files = self._field_bytes = 0
         self._header = self._value = b""
@@ -39,6 +40,7 @@ class PhotoForm:
             "on_header_end": self._on_header_end,
             "on_headers_finished": self._on_headers_finished,
             "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
             "on_end": self._on_end,
         }
         try:
@@ -52,12 +54,12 @@ class PhotoForm:
         except FormParserError:
             raise BadMultipartError("the form is not well-formed multipart/form-data") from None
 
-    def photo(self) -> bytes:
-        """The file, never empty; NoImageError says what the form has instead."""
+    def photos(self) -> list[bytes]:
+        """The files, of which one at least is not empty; NoImageError says what the form has instead."""
         if not self._ended:
             raise BadMultipartError("the form breaks off before its closing boundary")
-        if self._data:
-            return bytes(self._data)
+        if any(self._photos):
+            return self._photos
         if self._text_photo:
             raise NoImageError(f"the field '{FIELD}' is text, not a file")
         if FIELD in self._names:
@@ -89,8 +91,9 @@ class PhotoForm:
         self._is_photo = self._is_file and name == FIELD
         self._text_photo = self._text_photo or (name == FIELD and not self._is_file)
         self._files += self._is_file
-        if self._files > MAX_FILES:
-            raise BadMultipartError(f"the form has more than {MAX_FILES} file")
+        if self._files > self._max_files:
+            many = f"{self._max_files} file{'s' if self._max_files > 1 else ''}"
+            raise BadMultipartError(f"the form has more than {many}")
         if len(self._names) - self._files > MAX_FIELDS:
             raise BadMultipartError(f"the form has more than {MAX_FIELDS} fields besides the file")
 
@@ -101,6 +104,11 @@ class PhotoForm:
             self._field_bytes += end - start
             if self._field_bytes > MAX_FIELD_BYTES:
                 raise BadMultipartError(f"the fields besides the file have more than {MAX_FIELD_BYTES} bytes")
+
+    def _on_part_end(self) -> None:
+        if self._is_photo:
+            self._photos.append(bytes(self._data))
+            self._data.clear()
 
     def _on_end(self) -> None:
         self._ended = True

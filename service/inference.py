@@ -38,68 +38,132 @@ class Networks(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Item:
-    """One face on its way: `crop` (64, 64, 3) in, `outcome` out; `deadline` by time.monotonic().
+class Wish:
+    """One face that somebody waits for: a crop's, drawn by the decoder of `identity`."""
 
-    It is encoded and decoded by `networks`, those of the bundle that its request began with.
+    identity: str
+    clock: Clock
+    done: asyncio.Future[Swapped]
+    outcome: Swapped | BaseException | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One crop (64, 64, 3) on its way and the faces wanted of it; `deadline` by time.monotonic().
+
+    It is encoded once, and decoded by `networks` too, those of the bundle that its request began with:
+    a latent fits the decoders of its own bundle only. `wishes` are those that no worker has taken yet.
     """
 
     networks: Networks
     crop: Pixels
-    identity: str
+    wishes: list[Wish]
     deadline: float
-    clock: Clock
-    done: asyncio.Future[Swapped]
-    arrived: float = field(default_factory=time.monotonic)
-    outcome: Swapped | BaseException | None = None
+    queued: float = field(default_factory=time.monotonic)
+    """When it was put into the queue, the last time: with more wishes than a batch takes it goes back."""
+    latent: Rows | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """What one worker does of an item now."""
+
+    item: Item
+    wishes: list[Wish]
+
+    @property
+    def at_stake(self) -> list[Wish]:
+        """The wishes that fail if this task does: before the item is encoded all of it."""
+        return self.wishes if self.item.latent is not None else [*self.wishes, *self.item.wishes]
 
 
 class Settle(Protocol):
-    """Told of items that have their outcome, or that share the `error`."""
+    """Told of faces that have their outcome, or that share the `error`."""
 
-    def __call__(self, items: Sequence[Item], error: BaseException | None = None) -> None: ...
+    def __call__(self, wishes: Sequence[Wish], error: BaseException | None = None) -> None: ...
 
 
-def run_batch(networks: Networks, batch: Sequence[Item], settle: Settle) -> None:
-    """Every item of `batch` is settled, each identity as soon as it is decoded."""
+class PutBack(Protocol):
+    """Told of encoded items with wishes left, so that the next free worker can decode those."""
+
+    def __call__(self, items: Sequence[Item]) -> None: ...
+
+
+def run_batch(networks: Networks, batch: Sequence[Task], settle: Settle, put_back: PutBack) -> None:
+    """Every wish of `batch` is settled, those of each identity as soon as they are decoded.
+
+    All its items are for these `networks`.
+    """
     started = time.monotonic()
-    for item in batch:
-        item.clock.add("queue", started - item.arrived)
-    crops = np.stack([item.crop for item in batch])  # (N, 64, 64, 3)
-    groups: dict[str, list[tuple[Item, Rows]]] = defaultdict(list)
-    for item, latent in _apply("encode", networks.encode, batch, crops, settle):
-        groups[item.identity].append((item, latent))
+    for task in batch:
+        for wish in task.wishes:
+            wish.clock.add("queue", started - task.item.queued)
+    _encode(networks, [task for task in batch if task.item.latent is None], settle)
+    put_back([task.item for task in batch if task.item.latent is not None and task.item.wishes])
+    groups: dict[str, list[tuple[Wish, Rows]]] = defaultdict(list)
+    for task in batch:
+        for wish in task.wishes:
+            if task.item.latent is not None and not wish.done.cancelled():
+                groups[wish.identity].append((wish, task.item.latent))
     for identity, pairs in groups.items():
-        items = [item for item, _ in pairs]
-        latents = np.stack([latent for _, latent in pairs])  # (N, C, h, w)
-        decode = partial(networks.decode_faces, identity=identity)
-        for item, face in _apply("decode", decode, items, latents, settle):
-            item.outcome = face
-        settle([item for item in items if item.outcome is not None])
+        _decode(networks, identity, pairs, settle)
+
+
+def _encode(networks: Networks, tasks: Sequence[Task], settle: Settle) -> None:
+    """Gives the items their latent; of those that cannot be encoded all wishes are settled."""
+    if tasks:
+        crops = np.stack([task.item.crop for task in tasks])  # (N, 64, 64, 3)
+        for task, latent in _apply("encode", networks.encode, tasks, crops, settle):
+            task.item.latent = latent
+
+
+def _decode(networks: Networks, identity: str, pairs: Sequence[tuple[Wish, Rows]], settle: Settle) -> None:
+    latents = np.stack([latent for _, latent in pairs])  # (N, C, h, w)
+    singles = [_Single(wish) for wish, _ in pairs]
+    decode = partial(networks.decode_faces, identity=identity)
+    for single, face in _apply("decode", decode, singles, latents, settle):
+        single.wish.outcome = face
+    settle([single.wish for single in singles if single.wish.outcome is not None])
+
+
+class _Row(Protocol):
+    """Whoever waits for one row of a network's answer."""
+
+    @property
+    def at_stake(self) -> list[Wish]: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Single:
+    wish: Wish
+
+    @property
+    def at_stake(self) -> list[Wish]:
+        return [self.wish]
+
+
+R = TypeVar("R", bound=_Row)
 
 
 def _apply(
-    stage: str,
-    network: Callable[[Rows], Iterable[T]],
-    items: Sequence[Item],
-    rows: Rows,
-    settle: Settle,
-) -> list[tuple[Item, T]]:
-    """`network(rows)` for all items at once; where that fails, one by one: only the guilty one fails."""
+    stage: str, network: Callable[[Rows], Iterable[T]], waiting: Sequence[R], rows: Rows, settle: Settle
+) -> list[tuple[R, T]]:
+    """`network(rows)` for all at once; where that fails, one by one: only the guilty one fails."""
     started = time.monotonic()
     try:
         results = network(rows)
     except (BundleError, DeviceError) as error:  # not the fault of one face: no second try
-        settle(items, error)
+        settle([wish for each in waiting for wish in each.at_stake], error)
         return []
     except Exception as error:
-        if len(items) == 1:
-            settle(items, error)
+        if len(waiting) == 1:
+            settle(waiting[0].at_stake, error)
             return []
-        log.warning("%s failed for a batch of %d, trying one by one", stage, len(items), exc_info=error)
-        singles = [_apply(stage, network, [i], rows[n : n + 1], settle) for n, i in enumerate(items)]
+        log.warning("%s failed for a batch of %d, trying one by one", stage, len(waiting), exc_info=error)
+        singles = [_apply(stage, network, [w], rows[n : n + 1], settle) for n, w in enumerate(waiting)]
         return [pair for single in singles for pair in single]
     took = time.monotonic() - started
-    for item in items:
-        item.clock.add(stage, took)
-    return list(zip(items, results, strict=True))
+    for each in waiting:
+        for wish in each.at_stake:
+            wish.clock.add(stage, took)
+    return list(zip(waiting, results, strict=True))

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from faceswap.images import DigitalSource, ImageFormat
 from service.forms import FIELD
-from service.schemas import Problem
+from service.schemas import Problem, SwapResults
 
 _BINARY = {"type": "string", "format": "binary"}
 _RAW_TYPES = [*(format.media_type for format in ImageFormat), "application/octet-stream"]
@@ -24,6 +24,26 @@ PHOTO_BODY: dict[str, Any] = {
                     "type": "object",
                     "required": [FIELD],
                     "properties": {FIELD: {**_BINARY, "description": "The photo."}},
+                }
+            },
+            **{kind: {"schema": _BINARY} for kind in _RAW_TYPES},
+        },
+    }
+}
+
+
+PHOTOS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "Photos, JPEG, PNG or WebP: form files of one name, or one photo as the body itself.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {
+                        FIELD: {"type": "array", "items": _BINARY, "description": "The photos."},
+                    },
                 }
             },
             **{kind: {"schema": _BINARY} for kind in _RAW_TYPES},
@@ -61,14 +81,43 @@ def picture_answer(
     return {200: {"description": description, "content": content, "headers": headers}}
 
 
+_RESULTS = {"schema": {"$ref": "#/components/schemas/SwapResults"}}
+_RESULTS_CONTENT: dict[str, Any] = {
+    "application/json": _RESULTS,
+    "application/x-ndjson": {
+        "schema": {"$ref": "#/components/schemas/SwapResult"},
+    },
+    "application/zip": {"schema": _BINARY},
+}
+_FORMS = (
+    "application/json, or by the Accept header application/x-ndjson (a line for each result when it is done, "
+    'then {"summary": ...}) or application/zip (the pictures, and results.json without them)'
+)
+
+
+def results_answer(description: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` for a route that answers several results."""
+    described = f"{description} {_FORMS}."
+    return {200: {"description": described, "content": _RESULTS_CONTENT, "headers": REQUEST_ID_HEADER}}
+
+
+def swap_answer(description: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` for a route that answers a picture, or several results."""
+    answer = picture_answer(f"{description} {_FORMS}.", list(ImageFormat), SWAP_HEADERS)
+    answer[200]["content"] |= _RESULTS_CONTENT
+    return answer
+
+
 class DescribedApp(FastAPI):
-    """FastAPI that also describes Problem, which routes refer to and no route returns."""
+    """FastAPI that also describes Problem and SwapResults, which routes refer to and none returns."""
 
     def openapi(self) -> dict[str, Any]:
         fresh = self.openapi_schema is None
         schema = super().openapi()
         if fresh:
             template = "#/components/schemas/{model}"
-            _, definitions = models_json_schema([(Problem, "serialization")], ref_template=template)
+            _, definitions = models_json_schema(
+                [(Problem, "serialization"), (SwapResults, "serialization")], ref_template=template
+            )
             schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
         return schema

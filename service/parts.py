@@ -9,9 +9,11 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.admission import Admission
+from service.batches import BatchPipeline
 from service.batching import Batcher
 from service.lifecycle import Lifecycle
 from service.loading import Loader
+from service.pool import ImagePool
 from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import PhotoSwapper, SwapPipeline
@@ -27,6 +29,8 @@ class Parts:
     batcher: Batcher
     loader: Loader
     reloader: Reloader
+    batches: BatchPipeline
+    pool: ImagePool
     version: str
     workers: int
     started: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -41,9 +41,18 @@ def register(app: FastAPI) -> None:
 
 
 def answer_for(error: Exception, request_id: str, errors: list[ParameterError] | None = None) -> Response:
+    """The answer that the table gives for `error`."""
+    kind = kind_of(error)
+    headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
+    if kind.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"  # a 401 must say what it wants: RFC 9110, 11.6.1
+    return _answer(problem_of(error, request_id, errors), headers)
+
+
+def problem_of(error: Exception, request_id: str, errors: list[ParameterError] | None = None) -> Problem:
     """The problem that the table gives for `error`."""
     kind = kind_of(error)
-    problem = Problem(
+    return Problem(
         type=kind.type,
         title=kind.title,
         status=kind.status,
@@ -52,10 +61,6 @@ def answer_for(error: Exception, request_id: str, errors: list[ParameterError] |
         known=error.known if isinstance(error, UnknownIdentityError) else None,
         errors=errors,
     )
-    headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
-    if kind.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"  # a 401 must say what it wants: RFC 9110, 11.6.1
-    return _answer(problem, headers)
 
 
 def responses(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
@@ -99,15 +104,15 @@ def _described(kinds: Sequence[Kind]) -> dict[str, Any]:
 
 async def _on_known(request: Request, error: Exception) -> Response:
     if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request %s failed", _request_id(request), exc_info=error)
-    return answer_for(error, _request_id(request))
+        log.error("request %s failed", request_id_of(request), exc_info=error)
+    return answer_for(error, request_id_of(request))
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     wrong = [_parameter_error(entry) for entry in error.errors()]
     detail = "; ".join(f"{w.where} parameter '{w.name}': {w.message}" for w in wrong)
-    return answer_for(InvalidParameterError(detail), _request_id(request), wrong)
+    return answer_for(InvalidParameterError(detail), request_id_of(request), wrong)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -115,7 +120,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     ours: dict[int, ServiceError] = {404: NotFoundError(), 405: MethodNotAllowedError()}
     if error.status_code in ours:
-        response = answer_for(ours[error.status_code], _request_id(request))
+        response = answer_for(ours[error.status_code], request_id_of(request))
     else:  # none is known today; RFC 9457's type for "the status says it all"
         title = HTTPStatus(error.status_code).phrase
         response = _answer(
@@ -124,7 +129,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
                 title=title,
                 status=error.status_code,
                 detail=title,
-                request_id=_request_id(request),
+                request_id=request_id_of(request),
             ),
             {},
         )
@@ -151,5 +156,5 @@ def _answer(problem: Problem, headers: dict[str, str]) -> Response:
     return Response(body, problem.status, headers, MEDIA_TYPE)
 
 
-def _request_id(request: Request) -> str:
+def request_id_of(request: Request) -> str:
     return str(request.scope.get("state", {}).get("request_id", ""))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,12 +12,20 @@ from faceswap import errors as library
 from faceswap.bundle import IdentityEntry
 from faceswap.images import ImageFormat
 from service import errors
-from service.openapi import PHOTO_BODY, REQUEST_ID_HEADER, SWAP_HEADERS, picture_answer
+from service.openapi import (
+    PHOTO_BODY,
+    PHOTOS_BODY,
+    REQUEST_ID_HEADER,
+    picture_answer,
+    results_answer,
+    swap_answer,
+)
 from service.parts import Parts, TheParts
-from service.problems import responses
+from service.problems import request_id_of, responses
+from service.results import Report, ResultForm, ResultsResponse
 from service.schemas import Identity, IdentityList, IdentitySummary, ProblemKind, SwapQuery
-from service.swapping import Answer
-from service.uploads import announced_bytes, read_photo, unless_gone
+from service.swapping import Answer, Result, SwapPipeline
+from service.uploads import announced_bytes, read_photo, read_photos, unless_gone
 
 router = APIRouter()
 
@@ -40,6 +50,19 @@ SWAP_ERRORS = (
     errors.DrainingError,
     errors.DeadlineError,
 )
+BATCH_ERRORS = (
+    errors.BadMultipartError,
+    library.UnknownIdentityError,
+    errors.BodyTimeoutError,
+    errors.BodyTooLargeError,
+    errors.UnsupportedBodyError,
+    errors.NoImageError,
+    errors.InvalidParameterError,
+    errors.QueueFullError,
+    errors.StartingError,
+    errors.DrainingError,
+)
+"""What concerns the whole request; the rest is told of each photo."""
 
 
 @router.post(
@@ -47,23 +70,54 @@ SWAP_ERRORS = (
     tags=["swap"],
     summary="Swap the face of a photo",
     response_class=Response,
-    responses=picture_answer("The swapped face or photo.", list(ImageFormat), SWAP_HEADERS)
+    responses=swap_answer("The swapped face or photo; with several targets a result for each.")
     | responses(*SWAP_ERRORS),
     openapi_extra=PHOTO_BODY,
 )
 async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Query()]) -> Response:
     """The face of `target` with the pose, light and expression of the photo's face.
 
-    The picture says that it is synthetic, in its XMP metadata and in X-Digital-Source-Type.
+    The picture says that it is synthetic, in its XMP metadata and in X-Digital-Source-Type. One target
+    is answered with the picture, several with a result for each: as JSON, or what Accept names.
     """
-    parts.lifecycle.require_ready()
-    parts.swapper.check(query.target)  # and again, by the bundle of the day, when the body is there
+    _may_come(parts, query)
     settings = parts.settings
     length = announced_bytes(request, settings.max_body_bytes)
-    with parts.admission.place(length):
+    async with AsyncExitStack() as held:
+        held.enter_context(parts.admission.place(length, len(query.target)))
         photo = await read_photo(request, settings.max_body_bytes, settings.body_timeout_s)
-        answer = await unless_gone(request, parts.pipeline.swap(photo, query))
-    return _picture(answer, query)
+        pipeline = _pipeline(parts, query)
+        if len(query.target) == 1:
+            return _picture(await unless_gone(request, pipeline.swap(photo, query)))
+        results = await held.enter_async_context(aclosing(pipeline.swap_each(photo, query)))
+        first = await unless_gone(request, anext(results))  # what is wrong with the photo is raised here
+        return _several(request, parts, _with_first(first, results), held.pop_all())
+
+
+@router.post(
+    "/swap/batch",
+    tags=["swap"],
+    summary="Swap the faces of many photos",
+    response_class=Response,
+    responses=results_answer("A result for every photo and target.") | responses(*BATCH_ERRORS),
+    openapi_extra=PHOTOS_BODY,
+)
+async def swap_batch(request: Request, parts: TheParts, query: Annotated[SwapQuery, Query()]) -> Response:
+    """Every photo with the face of every target. What fails is told in its own result.
+
+    Results come in the order in which they are done; with Accept: application/x-ndjson each as soon as
+    it is, in a line of its own.
+    """
+    _may_come(parts, query)
+    settings = parts.settings
+    length = announced_bytes(request, settings.batch_bytes)
+    patience = settings.body_timeout_s * max(length / settings.max_body_bytes, 1)
+    async with AsyncExitStack() as held:
+        held.enter_context(parts.admission.place(length))
+        photos = await read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        swaps = parts.batches.swap(_pipeline(parts, query), photos, query)
+        results = await held.enter_async_context(aclosing(swaps))
+        return _several(request, parts, results, held.pop_all())
 
 
 @router.get("/identities", tags=["identities"], summary="Who can be swapped in", responses=responses())
@@ -92,10 +146,11 @@ async def get_identity(name: str, parts: TheParts) -> Identity:
 )
 def get_preview(name: str, parts: TheParts) -> Response:
     """Not `async`: it reads a file, so it belongs on a thread."""
-    entry = parts.swapper.bundle.identity(name)
+    bundle = parts.swapper.bundle
+    entry = bundle.identity(name)
     if entry.preview is None:
         raise errors.NoPreviewError(name)
-    data = parts.swapper.bundle.read(entry.preview)
+    data = bundle.read(entry.preview)
     return Response(data, media_type="image/png", headers={"Cache-Control": "max-age=300"})
 
 
@@ -118,12 +173,39 @@ async def get_problem(slug: str) -> ProblemKind:
     raise errors.NotFoundError
 
 
-def _picture(answer: Answer, query: SwapQuery) -> Response:
+def _may_come(parts: Parts, query: SwapQuery) -> None:
+    parts.lifecycle.require_ready()
+    _pipeline(parts, query)
+
+
+def _pipeline(parts: Parts, query: SwapQuery) -> SwapPipeline:
+    """Of the bundle that is served now: after a body has come it may be another than before."""
+    pipeline = parts.pipeline
+    for target in query.target:
+        pipeline.swapper.check(target)
+    return pipeline
+
+
+def _several(
+    request: Request, parts: Parts, results: AsyncIterator[Result], held: AsyncExitStack
+) -> ResultsResponse:
+    form = ResultForm.wanted(request.headers.get("accept", ""))
+    report = Report(form, request_id_of(request), parts.pool)
+    return ResultsResponse(report.chunks(results), form, held, parts.settings.body_timeout_s)
+
+
+async def _with_first(first: Result, rest: AsyncIterator[Result]) -> AsyncIterator[Result]:
+    yield first
+    async for result in rest:
+        yield result
+
+
+def _picture(answer: Answer) -> Response:
     headers = {
         "Server-Timing": answer.clock.server_timing(),
         "X-Digital-Source-Type": answer.source.value,
         "Cache-Control": "no-store",
-        "Content-Disposition": f'inline; filename="{query.target}.{answer.format.value}"',
+        "Content-Disposition": f'inline; filename="{answer.target}.{answer.format.value}"',
     }
     if answer.face is not None:
         headers["X-Face-Box"] = ",".join(f"{share:.4f}" for share in answer.face.box)

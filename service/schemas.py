@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from faceswap.bundle import Consent, Parity
 from faceswap.images import ImageFormat
@@ -22,12 +22,33 @@ class Output(StrEnum):
     PHOTO = "photo"
 
 
+MAX_TARGETS = 32
+"""Identities per request."""
+
+
+def _names(given: object) -> object:
+    """`a,b` is the same as `a` and `b`; a name that comes again counts once."""
+    if not isinstance(given, list):
+        return given
+    names = [name.strip() for entry in given for name in str(entry).split(",")]
+    return list(dict.fromkeys(name for name in names if name))
+
+
 class SwapQuery(BaseModel):
     """The query of POST /swap. Unknown names are refused: a typo must not be ignored in silence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    target: Annotated[str, Field(description="The identity to render; GET /identities lists them.")]
+    target: Annotated[
+        list[str],
+        BeforeValidator(_names),
+        Field(
+            min_length=1,
+            max_length=MAX_TARGETS,
+            description="The identity to render; GET /identities lists them. Several of them, as a,b or "
+            "repeated, give one answer with a result for each; the photo is read and encoded once.",
+        ),
+    ]
     crop: Annotated[
         CropMode,
         Field(description="auto: find and align the face. none: the photo is a ready, aligned 64x64 crop."),
@@ -64,6 +85,45 @@ class Problem(BaseModel):
     errors: Annotated[
         list[ParameterError] | None, Field(description="With invalid-parameter: what is wrong, one by one.")
     ] = None
+
+
+class FaceFacts(BaseModel):
+    """The face that was swapped."""
+
+    box: Annotated[
+        tuple[float, float, float, float],
+        Field(description="Left, top, right, bottom as shares of the upright photo's width and height."),
+    ]
+    score: Annotated[float, Field(description="The detector's confidence, 0 to 1.")]
+
+
+class SwapResult(BaseModel):
+    """One photo and one target: `data` where it went well, else `problem`."""
+
+    image: Annotated[int, Field(description="Which photo of the request, from 0.")]
+    target: str
+    status: Annotated[int, Field(description="200, or the status of the problem.")]
+    media_type: str | None = None
+    data: Annotated[str | None, Field(description="The picture in base64; not inside a ZIP file.")] = None
+    digital_source_type: Annotated[
+        str | None, Field(description="IPTC's word for how the picture came to be: it is synthetic.")
+    ] = None
+    face: Annotated[FaceFacts | None, Field(description="Not with crop=none.")] = None
+    milliseconds: Annotated[dict[str, float] | None, Field(description="As in Server-Timing.")] = None
+    problem: Problem | None = None
+
+
+class Summary(BaseModel):
+    done: int
+    failed: int
+    seconds: float
+
+
+class SwapResults(BaseModel):
+    """Several results in the order in which they were done."""
+
+    results: list[SwapResult]
+    summary: Summary
 
 
 class ProblemKind(BaseModel):

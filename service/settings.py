@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         Field(description="Identities that are loaded at the start and never let go, with commas between."),
     ] = ()
     queue_images: Annotated[
-        int, Field(ge=1, description="Most photos inside the service; one more gets a 503.")
+        int, Field(ge=1, description="Most faces inside the service; one more gets a 503.")
     ] = 64
     queue_bytes: Annotated[
         int, Field(ge=1, description="Most bytes of bodies inside the service; more gets a 503.")
@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     max_pixels: Annotated[
         int, Field(ge=4096, description="Largest photo, width x height; a larger one gets a 413.")
     ] = MAX_PIXELS
+    batch_photos: Annotated[int, Field(ge=1, le=999, description="Most photos of one batch.")] = 100
+    batch_bytes: Annotated[int, Field(ge=1, description="Largest body of a batch.")] = 100_000_000
+    batch_share: Annotated[
+        Count | None,
+        Field(description="Photos of batches in work at once; by default half of max_batch."),
+    ] = None
     body_timeout_s: Annotated[
         float, Field(gt=0, description="How long a body may take to come (408 after it).")
     ] = 30.0
@@ -115,6 +121,9 @@ class Settings(BaseSettings):
 
     def decoder_bytes(self) -> int | None:
         return self.decoder_memory_mib * 2**20 or None
+
+    def batch_share_limit(self, provider: str) -> int:
+        return self.batch_share or max(self.batch_limit(provider) // 2, 1)
 
     def image_thread_count(self) -> int:
         return self.image_threads or available_cores()

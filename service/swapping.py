@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from faceswap.bundle import FileEntry, IdentityEntry, Manifest
 from faceswap.errors import NoSuchFaceError
@@ -21,10 +20,9 @@ from service.batching import Batcher
 from service.errors import DeadlineError
 from service.inference import Networks
 from service.loading import Loader
+from service.pool import ImagePool
 from service.schemas import CropMode, Output, SwapQuery
 from service.telemetry import Clock
-
-T = TypeVar("T")
 
 
 class Shelf(Protocol):
@@ -105,10 +103,21 @@ class Answer:
     """The written picture and what the headers tell about it."""
 
     data: bytes
+    target: str
     format: ImageFormat
     source: DigitalSource
     face: FoundFace | None
     clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one photo for one target: an answer, or why there is none."""
+
+    target: str
+    outcome: Answer | Exception
+    image: int = 0
+    """Which photo of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,7 @@ class SwapPipeline:
         swapper: PhotoSwapper,
         loader: Loader,
         batcher: Batcher,
-        pool: ThreadPoolExecutor,
+        pool: ImagePool,
         max_pixels: int,
         deadline_s: float,
         photos_in_memory: int,
@@ -148,22 +157,86 @@ class SwapPipeline:
         return other
 
     async def swap(self, data: bytes, query: SwapQuery) -> Answer:
-        """The answer to `query` for the photo in `data`. Raises what the library raises, or DeadlineError."""
+        """The answer for the photo in `data` and the one target of `query`.
+
+        Raises what the library raises, or DeadlineError.
+        """
+        (target,) = query.target
         clock = Clock()
         deadline = time.monotonic() + self._deadline_s
-        try:
-            with self.swapper.hold(query.target):
-                async with asyncio.timeout(self._deadline_s), self._room(query.output, clock):
-                    photo = await self._in_pool(clock, self._open, data, query, clock)
-                    face = await self._decoded(photo.crop.pixels, query.target, deadline, clock)
-                    return await self._in_pool(clock, self._write, photo, face, query, clock)
-        except TimeoutError:
-            raise DeadlineError from None
+        with self.swapper.hold(target):
+            async with self._in_time(), self._room(query.output, clock):
+                photo = await self._pool.run(clock, self._open, data, query, clock)
+                face = await self.decoded(photo.crop.pixels, target, deadline, clock)
+                return await self._pool.run(clock, self._write, photo, face, target, query, clock)
 
-    async def _decoded(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Swapped:
+    async def swap_each(self, data: bytes, query: SwapQuery) -> AsyncGenerator[Result, None]:
+        """A result for each target of `query`, in their order; the photo is read and encoded once.
+
+        Raises, before the first one, what is wrong with the photo itself. Close it to stop the work.
+        """
+        clock = Clock()
+        deadline = time.monotonic() + self._deadline_s
+        with self.held(query.target):
+            async with self._room(query.output, clock):
+                async with self._in_time():
+                    photo = await self._pool.run(clock, self._open, data, query, clock)
+                clocks = {target: clock.copy() for target in query.target}
+                failures = await self._warm(clocks)
+                warm = {target: own for target, own in clocks.items() if target not in failures}
+                with self._batcher.wishes(self.swapper, photo.crop.pixels, warm, deadline) as faces:
+                    waiting = dict(zip(warm, faces, strict=True))
+                    for target, own in clocks.items():
+                        if target in failures:
+                            yield Result(target, failures[target])
+                        else:
+                            yield await self._result(photo, waiting[target], target, query, own)
+
+    async def decoded(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Swapped:
         """The decoder, which the caller holds, is loaded before a face is queued: no worker waits for it."""
         await self._loader.warm(self.swapper, identity, clock)
         return await self._batcher.swap(self.swapper, crop, identity, deadline, clock)
+
+    @contextmanager
+    def held(self, targets: Collection[str]) -> Iterator[None]:
+        """A block in which the decoders of `targets`, once loaded, stay. UnknownIdentityError."""
+        with ExitStack() as stack:
+            for target in targets:
+                stack.enter_context(self.swapper.hold(target))
+            yield
+
+    async def _warm(self, clocks: Mapping[str, Clock]) -> dict[str, Exception]:
+        """Loads the decoders that are not there; why not, for each that will not come.
+
+        Half of the time is for loading: one that hangs must not make the faces of the others late.
+        """
+
+        async def warm(target: str) -> None:
+            async with self._in_time(0.5):
+                await self._loader.warm(self.swapper, target, clocks[target])
+
+        cold = [target for target in clocks if not self.swapper.is_loaded(target)]
+        ends = await asyncio.gather(*map(warm, cold), return_exceptions=True)
+        return {target: end for target, end in zip(cold, ends, strict=True) if isinstance(end, Exception)}
+
+    async def _result(
+        self, photo: _Opened, face: Awaitable[Swapped], target: str, query: SwapQuery, clock: Clock
+    ) -> Result:
+        try:
+            async with self._in_time():
+                answer = await self._pool.run(clock, self._write, photo, await face, target, query, clock)
+        except Exception as error:
+            return Result(target, error)
+        return Result(target, answer)
+
+    @asynccontextmanager
+    async def _in_time(self, share: float = 1.0) -> AsyncIterator[None]:
+        """DeadlineError when the block takes longer than `share` of the time that a swap may take."""
+        try:
+            async with asyncio.timeout(self._deadline_s * share):
+                yield
+        except TimeoutError:
+            raise DeadlineError from None
 
     @asynccontextmanager
     async def _room(self, output: Output, clock: Clock) -> AsyncIterator[None]:
@@ -177,16 +250,6 @@ class SwapPipeline:
             yield
         finally:
             self._photos.release()
-
-    async def _in_pool(self, clock: Clock, step: Callable[..., T], *arguments: Any) -> T:
-        """`step(*arguments)` in the pool. Cancelled before its turn, it never runs."""
-        submitted = time.monotonic()
-
-        def timed() -> T:
-            clock.add("queue", time.monotonic() - submitted)
-            return step(*arguments)
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, timed)
 
     def _open(self, data: bytes, query: SwapQuery, clock: Clock) -> _Opened:
         face_only = query.output is Output.FACE and query.crop is CropMode.AUTO
@@ -204,7 +267,7 @@ class SwapPipeline:
         face = self.swapper.find_face(image, query.face)
         return self.swapper.align(image, face), _found(image, face)
 
-    def _write(self, photo: _Opened, face: Swapped, query: SwapQuery, clock: Clock) -> Answer:
+    def _write(self, photo: _Opened, face: Swapped, target: str, query: SwapQuery, clock: Clock) -> Answer:
         image, source = Image(face.pixels), DigitalSource.TRAINED
         if photo.image is not None:
             source = DigitalSource.COMPOSITE
@@ -212,7 +275,7 @@ class SwapPipeline:
                 image = self.swapper.paste(photo.image, photo.crop, face.pixels, face.mask)
         with clock.span("write"):
             data = write_image(image, query.format, source)
-        return Answer(data, query.format, source, photo.face, clock)
+        return Answer(data, target, query.format, source, photo.face, clock)
 
 
 def _found(image: Image, face: Face) -> FoundFace:

@@ -1,4 +1,4 @@
-"""The photo out of a request: multipart field `image` or a raw body, bounded in bytes and in time."""
+"""The photos of a request: multipart field `image` or a raw body, bounded in bytes and in time."""
 
 from __future__ import annotations
 
@@ -38,10 +38,18 @@ def announced_bytes(request: Request, limit: int) -> int:
 
 
 async def read_photo(request: Request, limit: int, timeout_s: float) -> bytes:
-    """The photo's bytes, never empty. uvicorn itself would wait for a slow body for ever."""
+    """The photo's bytes, never empty."""
+    return (await read_photos(request, limit, timeout_s, 1))[0]
+
+
+async def read_photos(request: Request, limit: int, timeout_s: float, most: int) -> list[bytes]:
+    """At least one and at most `most`; empty files only beside others.
+
+    uvicorn itself would wait for a slow body for ever.
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            return await _read(request, limit)
+            return await _read(request, limit, most)
     except TimeoutError:
         raise BodyTimeoutError(timeout_s) from None
     except (BadMultipartError, NoImageError) as error:
@@ -76,10 +84,10 @@ def _content_length(request: Request) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() else None
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int, most: int) -> list[bytes]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _from_form(request, limit)
+        return await _from_form(request, limit, most)
     async with aclosing(_bounded(request, limit)) as stream:
         if kind.startswith(RAW_TYPES):
             body = b"".join([chunk async for chunk in stream])
@@ -90,7 +98,7 @@ async def _read(request: Request, limit: int) -> bytes:
     if not kind.startswith(RAW_TYPES):
         what = "is not that of a picture" if kind else "is missing"
         raise UnsupportedBodyError(f"the Content-Type of the body {what}; {HOW}")
-    return body
+    return [body]
 
 
 async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
@@ -102,9 +110,9 @@ async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         yield chunk
 
 
-async def _from_form(request: Request, limit: int) -> bytes:
-    form = PhotoForm(request.headers["content-type"])
+async def _from_form(request: Request, limit: int, most: int) -> list[bytes]:
+    form = PhotoForm(request.headers["content-type"], most)
     async with aclosing(_bounded(request, limit)) as stream:
         async for chunk in stream:
             form.feed(chunk)
-    return form.photo()
+    return form.photos()

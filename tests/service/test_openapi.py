@@ -8,13 +8,14 @@ import pytest
 
 from service.errors import TABLE
 from service.routes import SWAP_ERRORS
-from service.schemas import SwapQuery
+from service.schemas import MAX_TARGETS, SwapQuery
 from tests.service.fakes import make_app, serving
 
 pytestmark = pytest.mark.anyio
 
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 BINARY = {"type": "string", "format": "binary"}
+RESULTS = {"application/json", "application/x-ndjson", "application/zip"}
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +45,26 @@ def test_every_body_and_picture_is_binary(schema: dict[str, Any]) -> None:
     assert set(body) == {"image/png", "image/jpeg", "image/webp", "application/octet-stream"}
     assert all(content["schema"] == BINARY for content in body.values())
     answer = swap["responses"]["200"]
-    assert set(answer["content"]) == {"image/png", "image/jpeg", "image/webp"}
-    assert all(content["schema"] == BINARY for content in answer["content"].values())
+    pictures = {"image/png", "image/jpeg", "image/webp"}
+    assert set(answer["content"]) == pictures | RESULTS
+    assert all(answer["content"][kind]["schema"] == BINARY for kind in pictures)
     assert {"X-Request-ID", "Server-Timing", "X-Digital-Source-Type"} <= set(answer["headers"])
     preview = schema["paths"]["/identities/{name}/preview"]["get"]["responses"]["200"]
     assert preview["content"] == {"image/png": {"schema": BINARY}}
+
+
+def test_a_batch_takes_many_files_and_answers_results(schema: dict[str, Any]) -> None:
+    batch = schema["paths"]["/swap/batch"]["post"]
+    form = batch["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["image"]["items"] == BINARY
+    content = batch["responses"]["200"]["content"]
+    assert set(content) == RESULTS
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/SwapResults"}
+    assert {p["name"] for p in batch["parameters"]} == set(SwapQuery.model_fields)
+    target = next(p for p in batch["parameters"] if p["name"] == "target")
+    assert (target["required"], target["schema"]["type"], target["schema"]["maxItems"]) == (
+        True, "array", MAX_TARGETS,
+    )  # fmt: skip
 
 
 def test_every_error_is_a_problem(schema: dict[str, Any]) -> None:
