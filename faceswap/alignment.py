@@ -92,4 +92,5 @@ def align(image: Image, landmarks: Landmarks, template: Template | None = None) 
     """The face of `landmarks` brought onto `template`: upright, centred, size by the template."""
     template = template or Template()
     matrix = similarity(landmarks.points, template.points)
-    return Crop(resample(image.pixels, matrix, template.size), matrix)
+    own = Landmarks(transform(landmarks.points, matrix))
+    return Crop(resample(image.pixels, matrix, template.size), matrix, own)

@@ -39,7 +39,7 @@ class FaceDetector(Protocol):
         ...
 
     def refine(self, image: Image, face: Face) -> Face:
-        """The same face with landmarks measured in a close-up."""
+        """The same face with landmarks measured in a close-up; `face` itself if that shows none there."""
         ...
 
 

@@ -115,7 +115,11 @@ class Swapped:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:
-    """An aligned face: `pixels` (64, 64, 3) RGB uint8; `matrix` (2, 3) maps image to crop."""
+    """An aligned face: `pixels` (64, 64, 3) RGB uint8; `matrix` (2, 3) maps image to crop.
+
+    `landmarks`, in pixels of the crop, are known where it was cut out by them.
+    """
 
     pixels: Pixels
     matrix: Matrix
+    landmarks: Landmarks | None = None

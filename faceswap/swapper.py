@@ -162,6 +162,11 @@ class Swapper:
             )
         return self.detector.refine(image, faces[index])
 
+    def follow(self, image: Image, last: Face) -> Face | None:
+        """`last`, a face of the frame before, in this one; None if it is not near its old place."""
+        face = self.detector.refine(image, last)
+        return None if face is last else face
+
     def align(self, image: Image, face: Face) -> Crop:
         """The face upright on the bundle's template."""
         return align(image, face.landmarks, self._template)
@@ -210,11 +215,18 @@ class Swapper:
         self.decoders.load_pinned()
 
     def _turn(self, crop: Crop) -> float:
-        """How far the nose lies right of the eyes' middle, as a share of the crop's side; 2 ms."""
-        for face in self.detector.detect(Image(crop.pixels)):
-            points = face.landmarks.points
-            return float(points[2, 0] - points[:2, 0].mean()) / CROP_SIZE
-        return 0.0
+        """How far the nose lies right of the eyes' middle, as a share of the crop's side.
+
+        A ready crop has no landmarks and is searched, which takes 2 ms.
+        """
+        landmarks = crop.landmarks
+        for face in self.detector.detect(Image(crop.pixels)) if landmarks is None else ():
+            landmarks = face.landmarks
+            break
+        if landmarks is None:
+            return 0.0
+        points = landmarks.points
+        return float(points[2, 0] - points[:2, 0].mean()) / CROP_SIZE
 
     def _swap_crop(self, crop: Crop, identity: str) -> Swapped:
         return self.decode_faces(self.encode(crop.pixels[None]), identity)[0]

@@ -73,7 +73,14 @@ def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) ->
     """Runs until a signal comes; the exit code."""
     app = create_app(settings, swapper)
     parts: Parts = app.state.parts
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_max_size=settings.stream_frame_bytes,
+        ws_per_message_deflate=False,  # frames are compressed already
+    )
     Server(config, parts, lambda: _announce(parts, listener)).run([listener])
     return REFUSED if parts.lifecycle.phase is Phase.FAILED else 0  # the log has said why
 

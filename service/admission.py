@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from service.errors import QueueFullError
+from service.errors import QueueFullError, StreamsFullError
 
 
 class Admission:
@@ -73,3 +73,22 @@ class Admission:
                 self.taken += images
                 turn.set_result(None)
             self._patient.popleft()
+
+
+class Seats:
+    """Counts the streams. For the event loop only."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    @contextmanager
+    def seat(self) -> Iterator[None]:
+        """Raises StreamsFullError where there is none."""
+        if self.taken >= self.limit:
+            raise StreamsFullError(self.limit)
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1

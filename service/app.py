@@ -13,10 +13,11 @@ from fastapi import FastAPI
 
 from faceswap.errors import DeviceError, SwapError
 from faceswap.sessions import Device
-from service import admin, health, page, problems, routes
-from service.admission import Admission
+from service import admin, health, page, problems, routes, stream_route
+from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
+from service.frames import FramePipeline
 from service.lifecycle import Lifecycle
 from service.loading import Loader
 from service.openapi import DescribedApp
@@ -50,6 +51,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     app.add_middleware(Telemetry)
     problems.register(app)
     app.include_router(routes.router)
+    app.include_router(stream_route.router)
     app.include_router(health.router)
     app.include_router(admin.router)
     page.mount(app, STATIC)
@@ -81,6 +83,8 @@ def _parts(settings: Settings, swapper: PhotoSwapper, pool: ImagePool) -> Parts:
         loader=loader,
         reloader=Reloader(pipeline, loader, lifecycle, settings.bundle),
         batches=BatchPipeline(admission, share, settings.max_body_bytes),
+        frames=FramePipeline(pool, settings.stream_pixels, settings.deadline_ms / 1000),
+        seats=Seats(settings.streams),
         pool=pool,
         version=_version(),
         workers=workers,

@@ -65,6 +65,22 @@ class MethodNotAllowedError(ServiceError):
         super().__init__("this address does not take that method; the Allow header says which it takes")
 
 
+class ForeignPageError(ServiceError):
+    """A page of another site wants to open a stream."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this page comes from another site than the service; FACESWAPD_STREAM_ORIGINS may allow it"
+        )
+
+
+class StreamsFullError(ServiceError):
+    """As many streams are open as the service takes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} streams are open, which is as many as the service takes; try again later")
+
+
 class QueueFullError(ServiceError):
     """Every place is taken."""
 
@@ -154,6 +170,7 @@ TABLE: dict[type[Exception], Kind] = {
     library.TruncatedImageError: Kind(400, "truncated-image", "The picture is cut off or damaged"),
     AdminKeyError: Kind(401, "admin-key", "The admin key is missing or wrong"),
     AdminClosedError: Kind(403, "admin-closed", "The service has no admin key"),
+    ForeignPageError: Kind(403, "foreign-page", "A page of another site"),
     library.UnknownIdentityError: Kind(404, "unknown-identity", "No such identity"),
     NoPreviewError: Kind(404, "no-preview", "No preview picture"),
     NotFoundError: Kind(404, "not-found", "Not found"),
@@ -176,6 +193,7 @@ TABLE: dict[type[Exception], Kind] = {
     library.BundleError: Kind(500, "bundle-unusable", "The model bundle is damaged", detail=_SEE_LOG),
     library.DeviceError: Kind(500, "device-failed", "The device cannot run the networks", detail=_SEE_LOG),
     QueueFullError: Kind(503, "queue-full", "The service is full", retry_after_s=1),
+    StreamsFullError: Kind(503, "streams-full", "Too many streams", retry_after_s=5),
     StartingError: Kind(503, "starting", "Not ready yet", retry_after_s=1),
     DrainingError: Kind(503, "draining", "The service is stopping", retry_after_s=5),
     NotLiveError: Kind(503, "not-live", "A worker has stopped"),

@@ -8,9 +8,10 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.admission import Admission
+from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
+from service.frames import FramePipeline
 from service.lifecycle import Lifecycle
 from service.loading import Loader
 from service.pool import ImagePool
@@ -30,6 +31,8 @@ class Parts:
     loader: Loader
     reloader: Reloader
     batches: BatchPipeline
+    frames: FramePipeline
+    seats: Seats
     pool: ImagePool
     version: str
     workers: int

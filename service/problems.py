@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -110,7 +110,7 @@ async def _on_known(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    wrong = [_parameter_error(entry) for entry in error.errors()]
+    wrong = wrong_parameters(error.errors())
     detail = "; ".join(f"{w.where} parameter '{w.name}': {w.message}" for w in wrong)
     return answer_for(InvalidParameterError(detail), request_id_of(request), wrong)
 
@@ -137,7 +137,12 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return response
 
 
-def _parameter_error(entry: dict[str, Any]) -> ParameterError:
+def wrong_parameters(entries: Iterable[Mapping[str, Any]]) -> list[ParameterError]:
+    """Of pydantic's entries, whose `loc` begins with where the parameter was."""
+    return [_parameter_error(entry) for entry in entries]
+
+
+def _parameter_error(entry: Mapping[str, Any]) -> ParameterError:
     """Without pydantic's `input` and `ctx`: what was sent is never repeated."""
     where, *names = entry["loc"]
     name = ".".join(str(part) for part in names)[:64]

@@ -63,6 +63,25 @@ class SwapQuery(BaseModel):
     format: Annotated[ImageFormat, Field(description="The answer's picture format.")] = ImageFormat.PNG
 
 
+class StreamQuery(BaseModel):
+    """The query of WS /stream."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str
+    output: Output = Output.PHOTO
+    face: Annotated[int, Field(ge=0, le=99)] = 0
+
+
+class StreamChange(BaseModel):
+    """A text message of the client: from the next frame on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str | None = None
+    output: Output | None = None
+
+
 class ParameterError(BaseModel):
     """One wrong parameter. The value that was sent is not repeated."""
 
@@ -110,6 +129,18 @@ class SwapResult(BaseModel):
     ] = None
     face: Annotated[FaceFacts | None, Field(description="Not with crop=none.")] = None
     milliseconds: Annotated[dict[str, float] | None, Field(description="As in Server-Timing.")] = None
+    problem: Problem | None = None
+
+
+class FrameReport(BaseModel):
+    """A text message of WS /stream. Without `problem` the frame's picture is the next message."""
+
+    frame: Annotated[int | None, Field(description="Which of the client's frames, from 0.")] = None
+    dropped: Annotated[int | None, Field(description="Frames that newer ones replaced, so far.")] = None
+    target: str | None = None
+    output: Output | None = None
+    face: FaceFacts | None = None
+    milliseconds: dict[str, float] | None = None
     problem: Problem | None = None
 
 

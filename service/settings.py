@@ -89,6 +89,17 @@ class Settings(BaseSettings):
         Count | None,
         Field(description="Photos of batches in work at once; by default half of max_batch."),
     ] = None
+    streams: Annotated[Count, Field(description="Most streams at once; one more is closed with 1013.")] = 4
+    stream_frame_bytes: Annotated[int, Field(ge=1, description="Largest frame (closed with 1009).")] = (
+        2_000_000
+    )
+    stream_pixels: Annotated[int, Field(ge=4096, description="Largest frame, width x height.")] = 2_100_000
+    stream_idle_s: Annotated[
+        float, Field(gt=0, description="How long a stream may send nothing (closed with 1001).")
+    ] = 30.0
+    stream_origins: Annotated[
+        str, Field(description="Sites besides the service's own whose pages may open streams, by commas.")
+    ] = ""
     body_timeout_s: Annotated[
         float, Field(gt=0, description="How long a body may take to come (408 after it).")
     ] = 30.0

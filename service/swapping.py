@@ -74,6 +74,8 @@ class PhotoSwapper(Networks, Protocol):
 
     def find_face(self, image: Image, index: int = 0) -> Face: ...
 
+    def follow(self, image: Image, last: Face) -> Face | None: ...
+
     def align(self, image: Image, face: Face) -> Crop: ...
 
     def ready_crop(self, image: Image) -> Crop: ...
@@ -265,7 +267,7 @@ class SwapPipeline:
                 raise NoSuchFaceError(f"face {query.face} was asked for; a ready crop holds one, number 0")
             return self.swapper.ready_crop(image), None
         face = self.swapper.find_face(image, query.face)
-        return self.swapper.align(image, face), _found(image, face)
+        return self.swapper.align(image, face), found(image, face)
 
     def _write(self, photo: _Opened, face: Swapped, target: str, query: SwapQuery, clock: Clock) -> Answer:
         image, source = Image(face.pixels), DigitalSource.TRAINED
@@ -278,6 +280,7 @@ class SwapPipeline:
         return Answer(data, target, query.format, source, photo.face, clock)
 
 
-def _found(image: Image, face: Face) -> FoundFace:
+def found(image: Image, face: Face) -> FoundFace:
+    """`face` in shares of `image`."""
     box, width, height = face.box, image.width, image.height
     return FoundFace((box.left / width, box.top / height, box.right / width, box.bottom / height), face.score)

@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,6 +69,9 @@ class Telemetry:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._stream(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -96,11 +99,54 @@ class Telemetry:
         finally:
             _write_line(scope, status, time.monotonic() - started, request_id)
 
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One line when the socket is closed, with its code, or the status that refused it."""
+        request_id = request_id_from(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.monotonic()
+        code = frames = answered = 0
+
+        async def counted_in() -> Message:
+            nonlocal code, frames
+            message = await receive()
+            frames += message.get("bytes") is not None
+            if message["type"] == "websocket.disconnect":
+                code = code or message.get("code") or 1005
+            return message
+
+        async def counted_out(message: Message) -> None:
+            nonlocal code, answered
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                code = message.get("status", 0)
+            answered += message["type"] == "websocket.send" and message.get("bytes") is not None
+            if message["type"] == "websocket.close":
+                code = message.get("code", 1000)
+            await send(message)
+
+        try:
+            await self._app(scope, counted_in, counted_out)
+        except Exception:
+            code = 1011
+            log.exception("stream %s failed", request_id)
+            with suppress(Exception):  # it may be closed already
+                await send({"type": "websocket.close", "code": code, "reason": "see the log"})
+        finally:
+            seconds = time.monotonic() - started
+            tally = f"{seconds:.1f} s frames={frames} answered={answered}"
+            log.info("WS %s %d %s id=%s", _target(scope), code, tally, request_id)
+
 
 def _write_line(scope: Scope, status: int, seconds: float, request_id: str) -> None:
     level = logging.DEBUG if scope["path"] in _QUIET and status < 400 else logging.INFO
+    log.log(
+        level, "%s %s %d %.1f ms id=%s", scope["method"], _target(scope), status, seconds * 1000, request_id
+    )
+
+
+def _target(scope: Scope) -> str:
+    """The address in one printable line, whatever was asked for."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope.get("query_string", b"")
     target = (raw + (b"?" + query if query else b"")).decode("latin-1")[:200]
-    target = _NOT_PRINTABLE.sub("?", target)  # a log line is one line, whatever was asked for
-    log.log(level, "%s %s %d %.1f ms id=%s", scope["method"], target, status, seconds * 1000, request_id)
+    return _NOT_PRINTABLE.sub("?", target)

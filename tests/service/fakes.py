@@ -120,6 +120,7 @@ class FakeSwapper:
         self.on_decode: Callable[[Latents, str], None] = nothing
         self.on_warm_up: Callable[[], None] = nothing
         self.on_find: Callable[[], None] = nothing
+        self.followed = 0
 
     def check(self, identity: str) -> None:
         self.bundle.identity(identity)
@@ -154,6 +155,10 @@ class FakeSwapper:
             raise NoSuchFaceError(f"face {index} was asked for, the photo has 1")
         box = Box(0, 0, image.width / 2, image.height)
         return Face(box, Landmarks(np.ones((5, 2))), 0.97)
+
+    def follow(self, image: Image, last: Face) -> Face | None:
+        self.followed += 1
+        return None if image.pixels.mean() < 10 else last
 
     def align(self, image: Image, face: Face) -> Crop:
         assert face.score > 0
