@@ -148,3 +148,10 @@ async def test_a_stop_tells_what_comes_back_into_the_queue() -> None:
         results = await asyncio.gather(*faces, return_exceptions=True)
         await stopping
     assert [type(result) for result in results] == [Swapped] * 2 + [DrainingError] * 4
+
+
+async def test_what_came_back_does_not_wait_for_the_window_again() -> None:
+    swapper = Recorder()
+    swapper.gate.open()
+    async with started(swapper, max_batch=2, window_s=60) as batcher, wished(batcher, 10, NAMES[:3]) as faces:
+        await asyncio.wait_for(asyncio.gather(*faces), 20)
