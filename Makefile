@@ -31,6 +31,7 @@ TEST := .venv-test
 DEV := .venv-dev
 AUDIT := .venv-audit
 SHIPPED := .venv-shipped
+PEERS := .venv-peers
 
 # What is installed in each. A stamp per Python version: another PYTHON= makes the environment anew.
 $(SERVE)/.made-$(VERSION): EXTRAS := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
@@ -66,8 +67,14 @@ format: $(DEV)/.made-$(VERSION) ## put the code into ruff's form
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
 
-bench: $(SERVE)/.made-$(VERSION) ## swaps/s over HTTP beside bare onnxruntime (DEVICE= BUNDLE=)
+bench: $(SERVE)/.made-$(VERSION) $(PEERS)/.made-$(VERSION) ## the serving path beside its ceilings, peers and goals (DEVICE= BUNDLE=)
 	$(SERVE)/bin/python -m benchmarks.serving --bundle $(BUNDLE) --device $(DEVICE) $(ARGS)
+
+# The peers' own requirements and ours differ, so theirs is an environment without ours.
+$(PEERS)/.made-$(VERSION): benchmarks/peers/requirements.txt | $(SERVE)/.made-$(VERSION)
+	@echo "Installing the peers into $(PEERS); only once, it takes minutes"
+	@$(SERVE)/bin/python -m benchmarks.peers --install $(PEERS)
+	@touch $@
 
 demo: $(SERVE)/.made-$(VERSION) ## a picture of sources and swaps: demo.png (BUNDLE=)
 	$(SERVE)/bin/python -m examples.sheet examples/a.jpg examples/b.jpg --bundle $(BUNDLE) --out demo.png $(ARGS)
@@ -97,7 +104,7 @@ locks: $(AUDIT)/.made-$(VERSION) ## write deploy/locks anew from pyproject.toml 
 	cd deploy/locks && $(LOCKED) audit.in -o audit.txt
 
 clean: ## remove the virtual environments and caches, not runs/
-	rm -rf .venv .venv-gpu .venv-test .venv-dev $(AUDIT) $(SHIPPED) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf .venv .venv-gpu .venv-test .venv-dev $(AUDIT) $(SHIPPED) $(PEERS) .mypy_cache .ruff_cache .pytest_cache build dist
 	find faceswap service models export benchmarks examples tests -name __pycache__ -prune -exec rm -rf {} +
 
 python:

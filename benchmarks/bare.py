@@ -1,62 +1,100 @@
-"""The ceiling: the bundle's graphs in a bare onnxruntime loop, without HTTP, pictures or a queue."""
+"""The ceilings, without HTTP and without a queue: bare onnxruntime, and the library on whole photos."""
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 
-from faceswap.bundle import Bundle, FileEntry
-from faceswap.faces import CROP_SIZE
-from faceswap.sessions import Device, Session, SessionFactory
+from benchmarks.pictures import Upload
+from benchmarks.subject import Subject
+from faceswap.faces import CROP_SIZE, Image
+from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
+from faceswap.swapper import FACE_ONLY_SIDE, Swapper
+
+Call = Callable[[], object]
 
 
-class BareLoop:
-    """One pair of one-thread sessions per core: what gave the highest rate on a CPU.
+class Bare:
+    """One swapper with one-thread sessions per core: what gave the highest rate on a CPU.
 
-    On CUDA one pair alone, as the card runs one graph at a time.
+    On CUDA one alone, as the card runs one graph at a time.
     """
 
-    def __init__(self, bundle: Bundle, identity: str, device: Device, cores: int) -> None:
-        self._factory = SessionFactory(device, threads=1)
-        encoder, decoder = bundle.manifest.encoder.graph, bundle.identity(identity).decoder
-
-        def pair() -> tuple[Session, Session]:
-            return self._open(bundle, encoder), self._open(bundle, decoder)
-
-        first = pair()
-        self.provider = first[0].provider
+    def __init__(self, subject: Subject, identity: str, cores: int) -> None:
+        self.identity = identity
+        first = subject.open()
+        self.provider = first.provider
         more = 0 if self.provider.startswith("CUDA") else cores - 1
-        self._pairs = [first, *(pair() for _ in range(more))]
+        self._swappers = [first, *(subject.open() for _ in range(more))]
 
-    def _open(self, bundle: Bundle, graph: FileEntry) -> Session:
-        return self._factory.open(bundle.read(graph), graph.path)
+    def networks(self, batch: int, seconds: float) -> float:
+        """Swaps per second of the graphs alone over about `seconds`, in batches of `batch`."""
+        return batch * self._rate(
+            [_networks(swapper, self.identity, batch) for swapper in self._swappers], seconds
+        )
 
-    def rate(self, batch: int, seconds: float) -> float:
-        """Swaps per second over about `seconds`, in batches of `batch`."""
-        crops = np.random.default_rng(0).integers(0, 256, (batch, CROP_SIZE, CROP_SIZE, 3), np.uint8)
-        for encoder, decoder in self._pairs:
-            decoder.run(encoder.run(crops))
-        together = threading.Barrier(len(self._pairs))
-        with ThreadPoolExecutor(len(self._pairs)) as pool:
-            jobs = [pool.submit(_loop, *pair, crops, seconds, together) for pair in self._pairs]
+    def pictures(self, upload: Upload, seconds: float) -> float:
+        """Swaps per second of read, find, align, encode, decode, write: the work of a request."""
+        return self._rate([_whole(swapper, self.identity, upload) for swapper in self._swappers], seconds)
+
+    def networks_ms(self, seconds: float) -> float:
+        """Median milliseconds of one face through the graphs, with nothing else going on."""
+        return _median_ms(_networks(self._swappers[0], self.identity, 1), seconds)
+
+    def picture_ms(self, upload: Upload, seconds: float) -> float:
+        """The same with reading the picture and writing the answer."""
+        return _median_ms(_whole(self._swappers[0], self.identity, upload), seconds)
+
+    def _rate(self, calls: list[Call], seconds: float) -> float:
+        """Calls per second, one thread for each of `calls`, all starting together."""
+        together = threading.Barrier(len(calls))
+        with ThreadPoolExecutor(len(calls)) as pool:
+            jobs = [pool.submit(_loop, call, seconds, together) for call in calls]
             return sum(job.result() for job in jobs)
 
 
-def _loop(
-    encoder: Session,
-    decoder: Session,
-    crops: npt.NDArray[np.uint8],
-    seconds: float,
-    together: threading.Barrier,
-) -> float:
-    """Swaps per second of one pair of sessions; starts with the others."""
+def _networks(swapper: Swapper, identity: str, batch: int) -> Call:
+    crops = np.random.default_rng(0).integers(0, 256, (batch, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    decoder = swapper.decoders.get(identity)
+    return lambda: decoder.run(swapper.encode(crops))
+
+
+def _whole(swapper: Swapper, identity: str, upload: Upload) -> Call:
+    """What the service does for `upload`, in a row: see service/swapping.py."""
+    ready = "crop=none" in upload.query
+
+    def call() -> bytes:
+        if ready:
+            crop = swapper.ready_crop(read_image(upload.picture))
+        else:
+            image = read_image(upload.picture, at_least=FACE_ONLY_SIDE)
+            crop = swapper.align(image, swapper.find_face(image))
+        (face,) = swapper.decode_faces(swapper.encode(crop.pixels[None]), identity)
+        return write_image(Image(face.pixels), ImageFormat.PNG, DigitalSource.TRAINED)
+
+    return call
+
+
+def _loop(call: Call, seconds: float, together: threading.Barrier) -> float:
+    call()
     together.wait()
-    start, runs = time.perf_counter(), 0
+    start, calls = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds:
-        decoder.run(encoder.run(crops))
-        runs += 1
-    return runs * len(crops) / passed
+        call()
+        calls += 1
+    return calls / passed
+
+
+def _median_ms(call: Call, seconds: float) -> float:
+    call()
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end or not taken:
+        call()
+        taken.append(time.perf_counter() - start)
+    return 1000 * statistics.median(taken)

@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 BOUNDARY = "faceswapd-benchmark"
-CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,34 @@ def generator() -> str:
     return "hey" if shutil.which("hey") else "python"
 
 
-def send(url: str, body: bytes, concurrency: int, requests: int) -> Answers:
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request to repeat: where to, what, and as which Content-Type."""
+
+    url: str
+    body: bytes
+    media_type: str = FORM
+
+
+def send_for(post: Post, concurrency: int, seconds: float) -> tuple[Answers, Answers]:
+    """A short run, which warms up and tells the rate, and then about `seconds` of load."""
+    first = send(post.url, post.body, concurrency, max(8, 2 * concurrency), post.media_type)
+    requests = max(concurrency, 2, round(first.rate * seconds))
+    return first, send(post.url, post.body, concurrency, requests, post.media_type)
+
+
+def send(url: str, body: bytes, concurrency: int, requests: int, media_type: str = FORM) -> Answers:
     """`requests` POSTs of `body` over `concurrency` connections that are kept open."""
     requests = math.ceil(requests / concurrency) * concurrency
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "body"
         file.write_bytes(body)
         make = _by_hey if generator() == "hey" else _by_python
-        return make(url, file, concurrency, requests)
+        return make(url, file, concurrency, requests, media_type)
 
 
-def _by_hey(url: str, body: Path, concurrency: int, requests: int) -> Answers:
-    command = ["hey", "-n", str(requests), "-c", str(concurrency), "-m", "POST", "-T", CONTENT_TYPE]
+def _by_hey(url: str, body: Path, concurrency: int, requests: int, media_type: str = FORM) -> Answers:
+    command = ["hey", "-n", str(requests), "-c", str(concurrency), "-m", "POST", "-T", media_type]
     output = subprocess.run([*command, "-D", str(body), "-o", "csv", url], check=True, capture_output=True)
     rows = list(csv.DictReader(io.StringIO(output.stdout.decode())))
     good = [float(row["response-time"]) for row in rows if row["status-code"] == "200"]
@@ -75,18 +91,18 @@ def _by_hey(url: str, body: Path, concurrency: int, requests: int) -> Answers:
     return Answers(good, requests - len(good), wall)
 
 
-def _by_python(url: str, body: Path, concurrency: int, requests: int) -> Answers:
+def _by_python(url: str, body: Path, concurrency: int, requests: int, media_type: str = FORM) -> Answers:
     command = [sys.executable, "-m", "benchmarks.load", url, str(body), str(concurrency), str(requests)]
-    output = subprocess.run(command, check=True, capture_output=True)
+    output = subprocess.run([*command, media_type], check=True, capture_output=True)
     return Answers(**json.loads(output.stdout))
 
 
-def _hammer(url: str, body: bytes, concurrency: int, requests: int) -> Answers:
+def _hammer(url: str, body: bytes, concurrency: int, requests: int, media_type: str) -> Answers:
     """The load itself: one thread and one connection each, all starting together."""
     together = threading.Barrier(concurrency + 1)
     with ThreadPoolExecutor(concurrency) as pool:
         each = requests // concurrency
-        jobs = [pool.submit(_client, url, body, each, together) for _ in range(concurrency)]
+        jobs = [pool.submit(_client, url, body, each, media_type, together) for _ in range(concurrency)]
         together.wait()
         start = time.perf_counter()
         seconds = [taken for job in jobs for taken in job.result()]
@@ -95,18 +111,20 @@ def _hammer(url: str, body: bytes, concurrency: int, requests: int) -> Answers:
     return Answers(good, len(seconds) - len(good), wall)
 
 
-def _client(url: str, body: bytes, requests: int, together: threading.Barrier) -> list[float | None]:
+def _client(
+    url: str, body: bytes, requests: int, media_type: str, together: threading.Barrier
+) -> list[float | None]:
     """Seconds of each request, None for an error."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     together.wait()
-    return [_post(connection, f"{parts.path}?{parts.query}", body) for _ in range(requests)]
+    return [_post(connection, f"{parts.path}?{parts.query}", body, media_type) for _ in range(requests)]
 
 
-def _post(connection: http.client.HTTPConnection, target: str, body: bytes) -> float | None:
+def _post(connection: http.client.HTTPConnection, target: str, body: bytes, media_type: str) -> float | None:
     start = time.perf_counter()
     try:
-        connection.request("POST", target, body, {"Content-Type": CONTENT_TYPE})
+        connection.request("POST", target, body, {"Content-Type": media_type})
         response = connection.getresponse()
         response.read()
     except (OSError, http.client.HTTPException):
@@ -122,8 +140,10 @@ def main() -> None:
     parser.add_argument("body", type=Path)
     parser.add_argument("concurrency", type=int)
     parser.add_argument("requests", type=int)
+    parser.add_argument("media_type")
     options = parser.parse_args()
-    answers = _hammer(options.url, options.body.read_bytes(), options.concurrency, options.requests)
+    body = options.body.read_bytes()
+    answers = _hammer(options.url, body, options.concurrency, options.requests, options.media_type)
     json.dump({"seconds": answers.seconds, "errors": answers.errors, "wall_s": answers.wall_s}, sys.stdout)
 
 

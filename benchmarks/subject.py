@@ -1,0 +1,37 @@
+"""What is measured: a bundle on a device, in one precision of its graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from faceswap.bundle import Bundle
+from faceswap.sessions import Device
+from faceswap.swapper import Swapper
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """`precision` as FACESWAPD_PRECISION takes it; None leaves the choice to the library."""
+
+    bundle: Path
+    device: Device = Device.AUTO
+    precision: str | None = None
+
+    def open(self) -> Swapper:
+        """A swapper with one thread a run, as the service and the peers have it. SwapError in one line."""
+        chosen: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
+        if "precision" not in signature(Swapper.open).parameters and self.precision == "fp32":
+            chosen = {}  # there is nothing else
+        return Swapper.open(self.bundle, self.device, threads=1, **chosen)
+
+    def variables(self) -> dict[str, str]:
+        """The same for another process: the settings of the service, which the peers read too."""
+        given = {"BUNDLE": str(self.bundle), "DEVICE": self.device.value, "PRECISION": self.precision}
+        return {f"FACESWAPD_{name}": value for name, value in given.items() if value is not None}
+
+    def identity(self) -> str:
+        """The first of the bundle; every measurement asks for it."""
+        return Bundle.open(self.bundle).manifest.identities[0].name
