@@ -73,11 +73,11 @@ def service_rows(run: Run, server: Server) -> None:
     for upload, of in ((run.crop, "networks"), (run.photo, "pictures")):
         for concurrency in run.options.concurrency:
             row = run.row("service", upload.name, concurrency, of)
-            _drive(row, server, form(server, upload), concurrency, run.options.seconds)
+            drive(row, server, form(server, upload), concurrency, run.options.seconds)
     if peers(run):
         for concurrency in run.options.concurrency:
             row = run.row("service raw", f"{run.crop.name}, raw body", concurrency, "networks")
-            _drive(row, server, _raw(server, run.crop), concurrency, run.options.seconds)
+            drive(row, server, _raw(server, run.crop), concurrency, run.options.seconds)
 
 
 def strained(run: Run, server: Server, number: int) -> None:
@@ -102,7 +102,7 @@ def peer_rows(run: Run, number: int) -> None:
                     post = (form if peer.takes_forms else _raw)(server, run.crop)
                     for concurrency in run.options.concurrency:
                         row = run.row(kind, f"{peer.name}{graphs}", concurrency, "networks")
-                        _drive(row, server, post, concurrency, run.options.seconds)
+                        drive(row, server, post, concurrency, run.options.seconds)
             except (RuntimeError, OSError) as error:  # one peer less is no reason to lose the run
                 run.failed[f"{peer.name}, {kind}"] = str(error).strip().splitlines()[-1]
                 sys.stderr.write(f"benchmarks.serving: {peer.name}: {error}\n")
@@ -112,7 +112,8 @@ def peers(run: Run) -> list[Peer]:
     return [peer for peer in PEERS if peer.name in run.options.only] if run.options.peers else []
 
 
-def _drive(row: Row, server: Server, post: Post, concurrency: int, seconds: float) -> None:
+def drive(row: Row, server: Server, post: Post, concurrency: int, seconds: float) -> None:
+    """One round of `row`: its answers and what they cost the server in processor time."""
     before = server.cpu_s()
     warm_up, answers = send_for(post, concurrency, seconds)
     after = server.cpu_s()
