@@ -20,6 +20,7 @@ from service.parts import Parts
 from service.server import Server
 from service.settings import LogLevel, Settings, complaint, unknown_variables
 from service.swapping import PhotoSwapper
+from service.wire import BoundedProtocol
 
 REFUSED = 2
 
@@ -73,8 +74,11 @@ def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) ->
     """Runs until a signal comes; the exit code."""
     app = create_app(settings, swapper)
     parts: Parts = app.state.parts
+    # Both named: "auto" takes what happens to be installed. uvloop was no faster here than asyncio.
     config = uvicorn.Config(
         app,
+        http=BoundedProtocol,
+        loop="asyncio",
         log_config=None,
         access_log=False,
         server_header=False,
