@@ -16,6 +16,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from faceswap.errors import ImageTooLargeError, NotAnImageError, TruncatedImageError
 from faceswap.faces import Image, Pixels
+from faceswap.png import SMALL_PIXELS, write_small_png
 
 MAX_PIXELS = 51_000_000
 """A 50 Mpx phone makes 8160x6144. Read from the header before anything is decoded, as a 10 kB PNG may
@@ -162,6 +163,8 @@ def write_image(
         raise ImageTooLargeError(
             f"this picture is {longer} pixels long, {format.value} holds {format.max_side}; ask for png"
         )
+    if format is ImageFormat.PNG and image.width * image.height <= SMALL_PIXELS:
+        return write_small_png(image.pixels, _xmp(source))
     stream = io.BytesIO()
     options = _options(format, _xmp(source), quality) | _jpeg(format, subsampling)
     PillowImage.fromarray(image.pixels).save(stream, format.value.upper(), **options)

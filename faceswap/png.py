@@ -1,0 +1,37 @@
+"""Small pictures as PNG without Pillow, whose writer takes twice the time for a face of 64 px."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+
+from faceswap.faces import Pixels
+
+SMALL_PIXELS = 256 * 256
+"""Up to here. Of larger ones Pillow makes smaller files, as it chooses a filter for each row."""
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_UP = 2
+"""PNG's filter of that number: each row as its difference from the one above."""
+
+
+def write_small_png(pixels: Pixels, xmp: bytes) -> bytes:
+    """The file of `pixels` (H, W, 3) RGB with an XMP packet."""
+    height, width = pixels.shape[:2]
+    flat = pixels.reshape(height, 3 * width)
+    rows = np.empty((height, 1 + 3 * width), np.uint8)
+    rows[:, 0] = _UP
+    rows[0, 1:] = flat[0]
+    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])  # modulo 256, as the standard wants it
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, no interlacing
+    # keyword, not compressed, no language, no translated keyword
+    text = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+    data = zlib.compress(rows.data, 1)  # level 6: twice the time for 3 % less
+    chunks = ((b"IHDR", header), (b"iTXt", text), (b"IDAT", data), (b"IEND", b""))
+    return _SIGNATURE + b"".join(_chunk(name, content) for name, content in chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(name))
+    return b"".join((struct.pack(">I", len(content)), name, content, struct.pack(">I", checksum)))
