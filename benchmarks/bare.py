@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
 from faceswap.swapper import FACE_ONLY_SIDE, Swapper
 
 Call = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """By wall clock, and in processor time, which a busy machine does not stretch."""
+
+    swaps_per_s: float
+    cpu_ms: float
 
 
 class Bare:
@@ -32,15 +41,14 @@ class Bare:
         more = 0 if self.provider.startswith("CUDA") else cores - 1
         self._swappers = [first, *(subject.open() for _ in range(more))]
 
-    def networks(self, batch: int, seconds: float) -> float:
-        """Swaps per second of the graphs alone over about `seconds`, in batches of `batch`."""
-        return batch * self._rate(
-            [_networks(swapper, self.identity, batch) for swapper in self._swappers], seconds
-        )
+    def networks(self, batch: int, seconds: float) -> Rate:
+        """The graphs alone over about `seconds`, in batches of `batch`."""
+        calls = [_networks(swapper, self.identity, batch) for swapper in self._swappers]
+        return self._rate(calls, batch, seconds)
 
-    def pictures(self, upload: Upload, seconds: float) -> float:
-        """Swaps per second of read, find, align, encode, decode, write: the work of a request."""
-        return self._rate([_whole(swapper, self.identity, upload) for swapper in self._swappers], seconds)
+    def pictures(self, upload: Upload, seconds: float) -> Rate:
+        """Read, find, align, encode, decode, write: the work of a request."""
+        return self._rate([_whole(swapper, self.identity, upload) for swapper in self._swappers], 1, seconds)
 
     def networks_ms(self, seconds: float) -> float:
         """Median milliseconds of one face through the graphs, with nothing else going on."""
@@ -50,12 +58,18 @@ class Bare:
         """The same with reading the picture and writing the answer."""
         return _median_ms(_whole(self._swappers[0], self.identity, upload), seconds)
 
-    def _rate(self, calls: list[Call], seconds: float) -> float:
-        """Calls per second, one thread for each of `calls`, all starting together."""
+    def _rate(self, calls: list[Call], batch: int, seconds: float) -> Rate:
+        """One thread for each of `calls`, all starting together; each call swaps `batch` faces."""
         together = threading.Barrier(len(calls))
+        for call in calls:
+            call()
+        cpu = time.process_time()
         with ThreadPoolExecutor(len(calls)) as pool:
             jobs = [pool.submit(_loop, call, seconds, together) for call in calls]
-            return sum(job.result() for job in jobs)
+            found = [job.result() for job in jobs]
+        cpu = time.process_time() - cpu
+        swaps = batch * sum(count for count, _ in found)
+        return Rate(batch * sum(count / passed for count, passed in found), 1000 * cpu / swaps)
 
 
 def _networks(swapper: Swapper, identity: str, batch: int) -> Call:
@@ -80,14 +94,14 @@ def _whole(swapper: Swapper, identity: str, upload: Upload) -> Call:
     return call
 
 
-def _loop(call: Call, seconds: float, together: threading.Barrier) -> float:
-    call()
+def _loop(call: Call, seconds: float, together: threading.Barrier) -> tuple[int, float]:
+    """How many calls, at least one, in how many seconds."""
     together.wait()
     start, calls = time.perf_counter(), 0
-    while (passed := time.perf_counter() - start) < seconds:
+    while (passed := time.perf_counter() - start) < seconds or not calls:
         call()
         calls += 1
-    return calls / passed
+    return calls, passed
 
 
 def _median_ms(call: Call, seconds: float) -> float:

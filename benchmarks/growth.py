@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     batches = {batch: Row(f"batch {batch}") for batch in options.batches}
     for _ in range(options.rounds):
         for batch, row in batches.items():
-            row.rates.append(bare.networks(batch, options.seconds))
+            row.add_bare(bare.networks(batch, options.seconds))
         room = {"FACESWAPD_QUEUE_IMAGES": str(max(64, *options.connections))}
         with serving(options.bundle, options.device, more={**subject.variables(), **room}) as server:
             for c, row in crops.items():

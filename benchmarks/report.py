@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.bare import Rate
 from benchmarks.load import Answers
 
 COLUMNS = ("swaps/s", "of bare", "p50 ms", "p95 ms", "p99 ms", "cpu ms", "errors")
@@ -30,8 +31,13 @@ class Row:
     p95_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
-    """Processor time of the server for one good answer."""
+    """Processor time for a swap: of the loop, or of the server for a good answer."""
     errors: int = 0
+
+    def add_bare(self, rate: Rate) -> None:
+        """One round of a loop without HTTP."""
+        self.rates.append(rate.swaps_per_s)
+        self.cpu_ms.append(rate.cpu_ms)
 
     def add(self, answers: Answers, cpu_s: float | None = None) -> None:
         """One round over HTTP; `cpu_s` is what the server's processes used for all of it."""

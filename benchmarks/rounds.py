@@ -50,10 +50,10 @@ def bare_rows(run: Run) -> None:
     seconds = run.options.seconds
     for batch in BATCHES:
         row = run.row("bare", f"bare onnxruntime, batch {batch}", None, "networks")
-        row.rates.append(run.bare.networks(batch, seconds))
+        row.add_bare(run.bare.networks(batch, seconds))
     for upload, of in ((run.crop, "crops"), (run.photo, "pictures")):
         row = run.row("bare", f"bare library, {upload.name}", None, of)
-        row.rates.append(run.bare.pictures(upload, seconds))
+        row.add_bare(run.bare.pictures(upload, seconds))
     run.bare_call_ms.append(run.bare.networks_ms(seconds / 2))
     run.library_call_ms.append(run.bare.picture_ms(run.crop, seconds / 2))
 
