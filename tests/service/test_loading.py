@@ -11,7 +11,11 @@ from faceswap.errors import BundleError
 from service.loading import Loader
 from service.telemetry import Clock
 from tests.service.fakes import FakeSwapper, Gate, make_app, parts_of, photo, post, serving, until
+from tests.service.sockets import connected
+from tests.service.test_batch import batch
 from tests.service.test_problems import expect
+from tests.service.test_several import ask as ask_several
+from tests.service.test_several import results
 
 pytestmark = pytest.mark.anyio
 
@@ -145,3 +149,68 @@ async def test_health_tells_what_is_loaded() -> None:
     assert parts_of(app).swapper is swapper
     assert facts["decoders"] == {"loaded": ["echo"], "pinned": [], "memory_mib": 3.0, "limit_mib": None}
     assert facts["memory_mib"] is None or facts["memory_mib"] > 1
+
+
+async def test_a_cold_target_is_loaded_before_the_one_encoding_for_all() -> None:
+    swapper = Cold()
+    encoded: list[tuple[int, list[str]]] = []
+    swapper.on_encode = lambda crops: encoded.append((len(crops), sorted(swapper.held)))
+    async with serving(make_app(swapper)) as client:
+        task = asyncio.create_task(ask_several(client, "target=echo,negative"))
+        await swapper.gate.reached()
+        assert encoded == []
+        swapper.gate.open()
+        echo, negative = results(await task)
+    assert (echo["status"], negative["status"]) == (200, 200)
+    assert "load" in negative["milliseconds"] and "load" not in echo["milliseconds"]
+    assert encoded == [(1, ["echo", "negative"])]
+    assert swapper.held == []
+
+
+async def test_a_target_that_cannot_be_loaded_fails_alone() -> None:
+    swapper = Cold()
+
+    def fail(_: str) -> None:
+        raise BundleError("the decoder is damaged")
+
+    swapper.on_load = fail
+    async with serving(make_app(swapper)) as client:
+        negative, echo = results(await ask_several(client, "target=negative,echo"))
+        (alone,) = results(await batch(client, [photo()], "negative"))
+    assert (negative["status"], echo["status"]) == (500, 200)
+    assert negative["problem"]["type"] == alone["problem"]["type"] == "/problems/bundle-unusable"
+    assert swapper.held == []
+
+
+async def test_a_load_that_hangs_makes_the_other_targets_of_its_photo_not_late() -> None:
+    swapper = Cold()
+    async with serving(make_app(swapper, deadline_ms=3000)) as client:
+        echo, negative = results(await ask_several(client, "target=echo,negative"))
+        swapper.gate.open()
+    assert (echo["status"], negative["problem"]["type"]) == (200, "/problems/deadline")
+
+
+async def test_the_decoders_of_a_batch_are_held_until_its_last_photo() -> None:
+    swapper = Cold()
+    swapper.gate.open()
+    held: list[set[str]] = []
+    swapper.on_find = lambda: held.append(set(swapper.held))
+    async with serving(make_app(swapper, batch_share=1)) as client:
+        answer = await batch(client, [photo()] * 3, "echo,negative")
+    assert answer.json()["summary"]["done"] == 6
+    assert (held, swapper.held, len(swapper.threads)) == ([{"echo", "negative"}] * 3, [], 1)
+
+
+async def test_the_frame_of_a_cold_identity_waits_and_is_held() -> None:
+    swapper = Cold()
+    held: list[list[str]] = []
+    swapper.on_decode = lambda *_: held.append(list(swapper.held))
+    app = make_app(swapper, workers=1)
+    async with serving(app) as client, connected(app, "target=negative") as stream:
+        stream.send(photo())
+        await swapper.gate.reached()
+        assert (await post(client)).status_code == 200, "no worker waits for it"
+        swapper.gate.open()
+        assert "load" in (await stream.report())["milliseconds"]
+        await stream.picture()
+    assert (held[1:], swapper.held) == ([["negative"]], [])

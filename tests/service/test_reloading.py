@@ -21,6 +21,8 @@ from service.app import create_app
 from service.settings import Settings
 from tests import bundle_edits
 from tests.service.fakes import FakeSwapper, Gate, make_app, opened, parts_of, photo, post, serving, until
+from tests.service.sockets import connected
+from tests.service.test_batch import batch
 from tests.service.test_problems import expect
 
 pytestmark = pytest.mark.anyio
@@ -190,6 +192,62 @@ async def test_a_photo_that_waits_for_its_load_keeps_its_bundle() -> None:
         gate.open()
         assert await first == 215
     assert loaded.is_set()
+
+
+async def test_all_of_a_batch_comes_from_the_bundle_it_began_with() -> None:
+    old, new = FakeSwapper(), FakeSwapper()
+    gate = Gate()
+    decoded: list[str] = []
+    old.on_find = gate
+    old.on_decode = lambda *_: decoded.append("old")
+    new.on_decode = lambda *_: decoded.append("new")
+    old.on_reopen = lambda _: new
+    app = make_app(old, admin_key=KEY, batch_share=1)
+    async with serving(app) as client:
+        task = asyncio.create_task(batch(client, [photo()] * 3))
+        await gate.reached()
+        assert (await reload(client)).status_code == 200
+        gate.open()
+        assert (await task).json()["summary"]["done"] == 3
+        assert decoded == ["old"] * 3
+        gone = weakref.ref(old)
+        del old
+        await until(lambda: gone() is None)
+
+
+async def test_a_stream_follows_a_reload_and_lets_the_old_bundle_go() -> None:
+    old, new = FakeSwapper(), FakeSwapper()
+    decoded: list[str] = []
+    old.on_decode = lambda *_: decoded.append("old")
+    new.on_decode = lambda *_: decoded.append("new")
+    old.on_reopen = lambda _: new
+    app = make_app(old, admin_key=KEY)
+    async with serving(app) as client, connected(app) as stream:
+        for _ in range(2):
+            stream.send(photo())
+            await stream.report()
+            await stream.picture()
+            assert (await reload(client)).status_code == 200
+            new.on_reopen = lambda _: new
+        assert decoded == ["old", "new"]
+        assert new.followed == 1, "the face is still followed"
+        gone = weakref.ref(old)
+        del old
+        await until(lambda: gone() is None)
+
+
+async def test_a_frame_for_a_removed_identity_is_told_and_the_stream_goes_on(bundle: Path) -> None:
+    app = real_app(bundle)
+    face = (Path(__file__).parents[2] / "examples" / "a.jpg").read_bytes()
+    async with serving(app) as client, connected(app, "target=cutout") as stream:
+        bundle_edits.remove(bundle, "cutout")
+        await facts(client)
+        stream.send(face)
+        assert await stream.problem() == "unknown-identity"
+        stream.send('{"target": "echo"}')
+        stream.send(face)
+        assert (await stream.report())["target"] == "echo"
+        await stream.picture()
 
 
 async def test_one_reload_at_a_time() -> None:

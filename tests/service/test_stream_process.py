@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from benchmarks.load import BOUNDARY, CONTENT_TYPE
+from benchmarks.load import BOUNDARY, FORM
 from benchmarks.server import HOST, Server, serving
 from tests.service.fakes import photo
 
@@ -79,7 +79,7 @@ def test_every_pair_of_a_batch_gets_its_own_face_back(server: Server) -> None:
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'.encode()
     body = b"".join(head + photo(grey=grey) + b"\r\n" for grey in greys) + f"--{BOUNDARY}--\r\n".encode()
     url = f"http://{HOST}:{server.port}/swap/batch?target=echo,negative,cutout&crop=none"
-    headers = {"Content-Type": CONTENT_TYPE, "Accept": "application/x-ndjson"}
+    headers = {"Content-Type": FORM, "Accept": "application/x-ndjson"}
     with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
         *lines, last = [json.loads(line) for line in answer]
     assert last["summary"]["done"] == 3 * len(greys) == len(lines)
