@@ -15,7 +15,7 @@ from faceswap.errors import BundleError
 from models.errors import TrainingError
 
 _OURS = re.compile(
-    r"(encoder|universal|decoders/[a-z0-9_-]+|previews/[a-z0-9_-]+)-[0-9a-f]{8}\.(onnx|png)(\.partial)?|manifest\.json\.partial"
+    r"(encoder(-int8|-fp16)?|universal|decoders/[a-z0-9_-]+|previews/[a-z0-9_-]+)-[0-9a-f]{8}\.(onnx|png)(\.partial)?|manifest\.json\.partial"
 )
 """Names that `add` gives. The folder may hold other things of its owner's, which are never deleted."""
 

@@ -14,6 +14,7 @@ from faceswap.errors import (
 )
 from faceswap.faces import Box, Crop, Face, Image, Landmarks, Swapped
 from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
+from faceswap.precisions import Precision
 from faceswap.sessions import Device
 from faceswap.swapper import Swapper
 
@@ -32,6 +33,7 @@ __all__ = [
     "NoFaceError",
     "NoSuchFaceError",
     "NotAnImageError",
+    "Precision",
     "SwapError",
     "Swapped",
     "Swapper",

@@ -15,6 +15,10 @@ from faceswap.faces import CROP_SIZE
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
+SSIM_GATE = 0.97
+"""Least mean SSIM of a variant's faces to the fp32 ones."""
+TOP1_GATE = 0.01
+"""Most that the judge's top-1 may fall by."""
 
 
 def _inside(path: str) -> str:
@@ -81,14 +85,57 @@ class Parity(_Entry):
     tolerance: Annotated[float, Field(ge=0)]
 
 
+class Gate(_Entry):
+    """A variant's swapped faces beside those of the fp32 graphs, on crops it was not calibrated on.
+
+    `error` is the mean difference in grey levels of 255. `top1` is the share of faces that `judge`
+    takes for the identity; None where there was no judge.
+    """
+
+    samples: Annotated[int, Field(ge=1)]
+    sources: str
+    provider: str
+    ssim: Annotated[float, Field(ge=-1, le=1)]
+    error: Annotated[float, Field(ge=0)]
+    judge: str | None = None
+    top1: Share | None = None
+    top1_fp32: Share | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the service may take the variant by itself."""
+        fallen = 0.0 if self.top1 is None or self.top1_fp32 is None else self.top1_fp32 - self.top1
+        return self.ssim >= SSIM_GATE and fallen <= TOP1_GATE + 1e-9
+
+
+class Variant(_Entry):
+    """The same network in another precision: a small graph that borrows the weights of the fp32 file.
+
+    `in_float` names the layers that stay in float, with the SSIM that this won when it was decided.
+    """
+
+    graph: FileEntry
+    gate: Gate
+    in_float: dict[str, float] = {}
+    calibrated_on: str | None = None
+
+
+Variants = dict[Annotated[str, Field(pattern=r"^(int8|fp16)$")], Variant]
+"""By precision."""
+
+
 class EncoderEntry(_Entry):
-    """The one encoder of the bundle, bottleneck included."""
+    """The one encoder of the bundle, bottleneck included.
+
+    The gate of its variants is that of the worst identity, drawn by the identities' fp32 decoders.
+    """
 
     graph: FileEntry
     weights_sha256: Sha256
     parity: Parity
     licence: str
     training: dict[str, JsonValue]
+    variants: Variants = {}
 
 
 class Consent(_Entry):
@@ -101,7 +148,10 @@ class Consent(_Entry):
 
 
 class IdentityEntry(_Entry):
-    """A person and the decoder that renders them; it fits the encoder it was trained with only."""
+    """A person and the decoder that renders them; it fits the encoder it was trained with only.
+
+    The gate of its variants is that of the pair: encoder and decoder in the same precision.
+    """
 
     name: IdentityName
     decoder: FileEntry
@@ -112,6 +162,7 @@ class IdentityEntry(_Entry):
     consent: Consent
     training: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
+    variants: Variants = {}
 
 
 class Manifest(_Entry):
@@ -135,7 +186,9 @@ class Manifest(_Entry):
         previews = [identity.preview for identity in self.identities if identity.preview]
         universal = [self.universal] if self.universal else []
         decoders = [identity.decoder for identity in self.identities]
-        return [self.encoder.graph, *universal, *decoders, *previews]
+        networks = [self.encoder.variants, *(identity.variants for identity in self.identities)]
+        variants = [variant.graph for each in networks for variant in each.values()]
+        return [self.encoder.graph, *universal, *decoders, *previews, *variants]
 
 
 class Stamp(NamedTuple):

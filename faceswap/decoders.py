@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from faceswap.bundle import Bundle, IdentityEntry
 from faceswap.errors import BundleError
 from faceswap.faces import CROP_SIZE
+from faceswap.precisions import Graphs, Precision
 from faceswap.session_cache import SessionCache
 from faceswap.sessions import Session, SessionFactory
 from faceswap.signatures import Signature, Tensor
@@ -20,12 +21,13 @@ class DecoderBank:
         self,
         bundle: Bundle,
         factory: SessionFactory,
+        precision: Precision = Precision.AUTO,
         cache: SessionCache | None = None,
         pinned: Collection[str] = (),
     ) -> None:
         """`pinned` identities are never let go once they are loaded; BundleError if one is unknown."""
         self._bundle = bundle
-        self._factory = factory.without_arena()
+        self._graphs = Graphs(bundle, factory.without_arena(), precision)
         self._cache = cache or SessionCache()
         self.pinned = tuple(pinned)
         for name in sorted({*pinned} - {entry.name for entry in bundle.manifest.identities}):
@@ -42,7 +44,8 @@ class DecoderBank:
         a load that failed is tried anew by the next call.
         """
         entry = self._bundle.identity(identity)
-        return self._cache.get(self._key(entry), entry.decoder.bytes, lambda: self._open(entry))
+        size = sum(file.bytes for file in self._graphs.files(entry.decoder, entry.variants))
+        return self._cache.get(self._key(entry), size, lambda: self._open(entry))
 
     def hold(self, identity: str) -> AbstractContextManager[None]:
         """A block in which the decoder, once it is loaded, is not let go. UnknownIdentityError."""
@@ -93,9 +96,8 @@ class DecoderBank:
 
     def _open(self, entry: IdentityEntry) -> Session:
         """Read, checked and run once."""
-        graph = self._bundle.read(entry.decoder)
-        return self._factory.open(graph, entry.decoder.path, self._signature)
+        return self._graphs.open(entry.decoder, entry.variants, self._signature)
 
     def _key(self, entry: IdentityEntry) -> Hashable:
-        """A session depends on the file alone, so bundles with the same file share it."""
-        return entry.decoder.sha256, self._signature
+        """A session depends on its files and its precision, so bundles with the same files share it."""
+        return self._graphs.key(entry.decoder, entry.variants), self._signature

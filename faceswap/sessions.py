@@ -10,7 +10,7 @@ import sys
 import threading
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -70,6 +70,13 @@ class OrtSession:
         return answer
 
 
+class _Source(NamedTuple):
+    """A graph's bytes, and name and bytes of the one file that its external data may lie in."""
+
+    data: bytes
+    weights: tuple[str, bytes] | None
+
+
 class SessionFactory:
     """Opens graphs on one device, which the first graph settles for all."""
 
@@ -81,7 +88,7 @@ class SessionFactory:
         self.threads = threads or available_cores()
         self._runtime = runtime
         self._lock = threading.Lock()
-        self._provider = CPU if self.device is Device.CPU else None
+        self._provider = CPU if self._is_settled() else None
         self._arena = True
 
     def without_arena(self) -> SessionFactory:
@@ -94,24 +101,39 @@ class SessionFactory:
         other._arena = False
         return other
 
+    def _is_settled(self) -> bool:
+        """Known before any graph is opened: the CPU was asked for, or is all that the wheel has."""
+        if self.device is Device.AUTO and not self._has_cuda:
+            _log.info("device=auto runs on the CPU: this onnxruntime wheel has no CUDA")
+            return True
+        return self.device is Device.CPU
+
     @property
     def provider(self) -> str | None:
-        """Where the graphs run; None until the first one has been opened."""
+        """Where the graphs run; None until the first one has been opened, if that is to decide."""
         return self._provider
 
-    def open(self, graph: bytes, name: str, signature: Signature | None = None) -> Session:
-        """The session of `graph`, an ONNX file's bytes; external data is refused.
+    def open(
+        self,
+        graph: bytes,
+        name: str,
+        signature: Signature | None = None,
+        weights: tuple[str, bytes] | None = None,
+    ) -> Session:
+        """The session of `graph`, an ONNX file's bytes.
 
-        `name` is for messages. DeviceError if the device cannot run it, BundleError if
-        onnxruntime cannot load it or it does not do what `signature` says.
+        External data is refused, except from `weights`: name and checked bytes of a file, which are not
+        needed any more afterwards. `name` is for messages. DeviceError if the device cannot run it,
+        BundleError if onnxruntime cannot load it or it does not do what `signature` says.
         """
+        source = _Source(graph, weights)
         with self._lock:  # creation is rare and the first one decides for all
             if self._provider is None:
-                return self._settle(graph, name, signature)
+                return self._settle(source, name, signature)
         create = self._on_cuda if self._provider == CUDA else self._on_cpu
-        return create(graph, name, signature)
+        return create(source, name, signature)
 
-    def _settle(self, graph: bytes, name: str, signature: Signature | None) -> Session:
+    def _settle(self, graph: _Source, name: str, signature: Signature | None) -> Session:
         try:
             session = self._on_cuda(graph, name, signature)
         except DeviceError as error:
@@ -130,7 +152,7 @@ class SessionFactory:
         """Of the wheel, not of the machine."""
         return CUDA in self._runtime.get_available_providers()
 
-    def _on_cpu(self, graph: bytes, name: str, signature: Signature | None) -> Session:
+    def _on_cpu(self, graph: _Source, name: str, signature: Signature | None) -> Session:
         try:
             raw = self._create(graph, [CPU], {})
             check_signature(raw, name, signature)
@@ -140,7 +162,7 @@ class SessionFactory:
             raise BundleError(f"{name} is no graph that onnxruntime can run: {first_line(error)}") from error
         return OrtSession(raw)
 
-    def _on_cuda(self, graph: bytes, name: str, signature: Signature | None) -> Session:
+    def _on_cuda(self, graph: _Source, name: str, signature: Signature | None) -> Session:
         if not self._has_cuda:
             raise DeviceError("this onnxruntime wheel has no CUDA (onnxruntime-gpu has)")
         if self._provider is None:
@@ -154,7 +176,7 @@ class SessionFactory:
             raise DeviceError(f"{name} does not run on CUDA: {first_line(error)}") from error
         return OrtSession(raw)
 
-    def _create_on_cuda(self, graph: bytes, name: str) -> Any:
+    def _create_on_cuda(self, graph: _Source, name: str) -> Any:
         """Wholly on CUDA if that can be; shape arithmetic may stay on the CPU, which is logged."""
         providers = [(CUDA, CUDA_OPTIONS)]
         try:
@@ -168,14 +190,17 @@ class SessionFactory:
             _log.warning("parts of %s run on the CPU beside CUDA: %s", name, first_line(strict))
         return raw
 
-    def _create(self, graph: bytes, providers: list[Any], entries: dict[str, str]) -> Any:
+    def _create(self, graph: _Source, providers: list[Any], entries: dict[str, str]) -> Any:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = self._arena
         for key, value in {**SESSION_ENTRIES, **entries}.items():
             options.add_session_config_entry(key, value)
-        session = self._runtime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        if graph.weights is not None:
+            file, data = graph.weights
+            options.add_external_initializers_from_files_in_memory([file], [data], [len(data)])
+        session = self._runtime.InferenceSession(graph.data, options, providers=providers, enable_fallback=0)
         session.disable_fallback()
         # It keeps the file beside its own copy of the weights, for a fallback that is never taken.
         session._model_bytes = None

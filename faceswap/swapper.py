@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from faceswap.detection import FaceDetector, LibFaceDetection
 from faceswap.errors import NoFaceError, NoSuchFaceError, WrongCropSizeError
 from faceswap.faces import CROP_SIZE, Crop, Face, Image, Pixels, Swapped
 from faceswap.images import read_image
+from faceswap.precisions import Graphs, Precision
 from faceswap.session_cache import SessionCache
 from faceswap.sessions import Device, Session, SessionFactory
 from faceswap.signatures import Signature, Tensor
@@ -41,6 +42,7 @@ class Swapper:
         bundle: Bundle,
         factory: SessionFactory,
         detector: FaceDetector,
+        precision: Precision | str = Precision.AUTO,
         cache: SessionCache | None = None,
         pinned: Collection[str] = (),
         encoder: Session | None = None,
@@ -50,14 +52,15 @@ class Swapper:
         self.manifest = bundle.manifest
         self.identities = tuple(identity.name for identity in bundle.manifest.identities)
         self.detector = detector
-        self._factory = factory
+        self._graphs = Graphs(bundle, factory, Precision(precision))
         self._cache = cache or SessionCache()
         self._template = Template(self.manifest.crop.template, self.manifest.crop.size)
         self._latent_shape = self.manifest.latent.shape
-        graph = self.manifest.encoder.graph
+        network = self.manifest.encoder
         signature = Signature(Tensor("uint8", _CROP_SHAPE), Tensor("float32", self._latent_shape))
-        self._encoder = encoder or factory.open(bundle.read(graph), graph.path, signature)
-        self.decoders = DecoderBank(bundle, factory, self._cache, pinned)
+        self._encoder = encoder or self._graphs.open(network.graph, network.variants, signature)
+        self._graphs.check()
+        self.decoders = DecoderBank(bundle, factory, self._graphs.wanted, self._cache, pinned)
 
     @classmethod
     def open(
@@ -65,6 +68,7 @@ class Swapper:
         bundle: str | Path,
         device: Device | str = Device.AUTO,
         threads: int | None = None,
+        precision: Precision | str = Precision.AUTO,
         decoder_bytes: int | None = None,
         pinned: Collection[str] = (),
     ) -> Swapper:
@@ -74,7 +78,8 @@ class Swapper:
         memory, except those of `pinned` identities; without a limit all that were used stay.
         """
         opened, factory = Bundle.open(Path(bundle)), SessionFactory(device, threads)
-        swapper = cls(opened, factory, LibFaceDetection(), SessionCache(decoder_bytes), pinned)
+        cache = SessionCache(decoder_bytes)
+        swapper = cls(opened, factory, LibFaceDetection(), precision, cache, pinned)
         swapper.take_over()
         return swapper
 
@@ -82,15 +87,16 @@ class Swapper:
         """The swapper of what the folder holds now, proved and warm; this one goes on as before.
 
         What is unchanged is shared, not loaded again. Every other graph is loaded and run once, so
-        that BundleError or DeviceError come from here and not from the swaps. To be followed by
-        its `take_over`, unless this one shall go on.
+        that BundleError or DeviceError come from here and not from the swaps. The precision that was
+        asked for is asked for again. To be followed by its `take_over`, unless this one shall go on.
         """
         opened = Bundle.open(Path(bundle), checked=self.bundle)
-        same_encoder = _encoder_key(opened) == _encoder_key(self.bundle)
-        encoder = self._encoder if same_encoder else None
+        factory, wanted = self._graphs.factory, self._graphs.wanted
         pinned = self.decoders.pinned
         try:
-            fresh = Swapper(opened, self._factory, self.detector, self._cache, pinned, encoder)
+            same_encoder = _encoder_key(Graphs(opened, factory, wanted)) == _encoder_key(self._graphs)
+            encoder = self._encoder if same_encoder else None
+            fresh = Swapper(opened, factory, self.detector, wanted, self._cache, pinned, encoder)
             fresh.decoders.prove(self.decoders)
             fresh.warm_up()
         except BaseException:
@@ -106,6 +112,15 @@ class Swapper:
     def provider(self) -> str:
         """Where the graphs really run, in onnxruntime's words."""
         return self._encoder.provider
+
+    @property
+    def precision(self) -> Precision:
+        """In which the encoder runs."""
+        return self._graphs.precision(self.manifest.encoder.variants)
+
+    def precision_of(self, identity: str) -> Precision:
+        """In which the decoder of `identity` runs. UnknownIdentityError."""
+        return self._graphs.precision(self.bundle.identity(identity).variants)
 
     def swap(self, photo: Photo, identity: str, face: int = 0) -> Image:
         """The 64x64 face of `identity` with pose, light and expression of the photo's face.
@@ -232,9 +247,10 @@ class Swapper:
         return self.decode_faces(self.encode(crop.pixels[None]), identity)[0]
 
 
-def _encoder_key(bundle: Bundle) -> tuple[str, tuple[int, ...]]:
+def _encoder_key(graphs: Graphs) -> Hashable:
     """What an encoder's session depends on."""
-    return bundle.manifest.encoder.graph.sha256, bundle.manifest.latent.shape
+    manifest = graphs.bundle.manifest
+    return graphs.key(manifest.encoder.graph, manifest.encoder.variants), manifest.latent.shape
 
 
 def _expect(batch: npt.NDArray[np.generic], dtype: type[np.generic], shape: tuple[int, ...]) -> None:

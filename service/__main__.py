@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def read_settings(arguments: list[str] | None) -> Settings:
     """The environment, overruled by the few options there are."""
     parser = argparse.ArgumentParser("python -m service", description="Every other setting is FACESWAPD_*.")
-    for name in ("host", "port", "bundle", "device"):
+    for name in ("host", "port", "bundle", "device", "precision"):
         parser.add_argument(f"--{name}", help=Settings.model_fields[name].description)
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     try:
@@ -59,7 +59,12 @@ def run(settings: Settings) -> int:
         log.warning("no setting reads the variable %s", name)
     with bind(settings.host, settings.port) as listener:
         swapper = Swapper.open(
-            settings.bundle, settings.device, settings.threads, settings.decoder_bytes(), settings.pinned
+            settings.bundle,
+            settings.device,
+            settings.threads,
+            settings.precision,
+            settings.decoder_bytes(),
+            settings.pinned,
         )
         return serve(settings, swapper, listener)
 
@@ -115,7 +120,7 @@ def _announce(parts: Parts, listener: socket.socket) -> None:
     photo = "examples/a.jpg" if Path("examples/a.jpg").exists() else "photo.jpg"
     sys.stdout.write(
         f"faceswapd is ready: http://{address} ({_shown(names)}; {parts.swapper.provider}, "
-        f"{parts.workers} workers)\n"
+        f"{parts.swapper.precision}, {parts.workers} workers)\n"
         f"  curl -F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
     )
     sys.stdout.flush()

@@ -25,6 +25,7 @@ async def health(parts: TheParts) -> Health:
         version=parts.version,
         started=parts.started,
         provider=parts.swapper.provider,
+        precision=parts.swapper.precision,
         workers=parts.workers,
         dead_workers=parts.batcher.dead_workers(),
         photos=parts.admission.taken,

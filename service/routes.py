@@ -239,4 +239,6 @@ def _identity(parts: Parts, entry: IdentityEntry) -> Identity:
         decoder_bytes=entry.decoder.bytes,
         decoder_sha256=entry.decoder.sha256,
         encoder_sha256=entry.encoder_sha256,
+        precision=parts.swapper.precision_of(entry.name),
+        variants={precision: variant.gate for precision, variant in entry.variants.items()},
     )

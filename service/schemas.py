@@ -8,8 +8,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from faceswap.bundle import Consent, Parity
+from faceswap.bundle import Consent, Gate, Parity
 from faceswap.images import ImageFormat
+from faceswap.precisions import Precision
 
 
 class CropMode(StrEnum):
@@ -187,6 +188,10 @@ class Identity(IdentitySummary):
     decoder_bytes: int
     decoder_sha256: str
     encoder_sha256: Annotated[str, Field(description="The encoder that this decoder was trained with.")]
+    precision: Annotated[Precision, Field(description="In which the decoder runs: fp32, int8 or fp16.")]
+    variants: Annotated[
+        dict[str, Gate], Field(description="Other precisions there are, and how they were measured.")
+    ]
 
 
 class BundleFacts(BaseModel):
@@ -225,6 +230,7 @@ class Health(BaseModel):
     version: str
     started: datetime
     provider: Annotated[str, Field(description="What onnxruntime really runs on.")]
+    precision: Annotated[Precision, Field(description="In which the encoder runs: fp32, int8 or fp16.")]
     workers: int
     dead_workers: list[str]
     photos: Annotated[int, Field(description="Photos inside the service now.")]

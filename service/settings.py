@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from faceswap.images import MAX_PIXELS
+from faceswap.precisions import Precision
 from faceswap.sessions import Device, available_cores
 
 ENV_PREFIX = "FACESWAPD_"
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
     device: Annotated[Device, Field(description="auto, cuda or cpu; cuda refuses to start without CUDA.")] = (
         Device.AUTO
     )
+    precision: Annotated[
+        Precision,
+        Field(description="auto, fp32, int8 (CPU) or fp16 (CUDA); auto: the fastest that passed its gate."),
+    ] = Precision.AUTO
     workers: Annotated[
         Count | None,
         Field(description="Threads that run the networks; one per core, on CUDA one."),

@@ -15,6 +15,7 @@ from faceswap.bundle import FileEntry, IdentityEntry, Manifest
 from faceswap.errors import NoSuchFaceError
 from faceswap.faces import Crop, Face, Image, Pixels, Swapped
 from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
+from faceswap.precisions import Precision
 from faceswap.swapper import FACE_ONLY_SIDE
 from service.batching import Batcher
 from service.errors import DeadlineError
@@ -54,6 +55,11 @@ class PhotoSwapper(Networks, Protocol):
 
     @property
     def provider(self) -> str: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    def precision_of(self, identity: str) -> Precision: ...
 
     @property
     def manifest(self) -> Manifest: ...

@@ -38,6 +38,13 @@ class FakeOptions:
     inter_op_num_threads: int = 0
     enable_cpu_mem_arena: bool = True
     entries: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def add_external_initializers_from_files_in_memory(
+        self, names: list[str], buffers: list[bytes], lengths: list[int]
+    ) -> None:
+        assert [len(data) for data in buffers] == lengths
+        self.files |= dict(zip(names, buffers, strict=True))
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         self.entries[key] = value

@@ -36,7 +36,14 @@ class SlowFactory(SessionFactory):
         self.gate = threading.Event()
         self.failures = list(failures)
 
-    def open(self, graph: bytes, name: str, signature: Signature | None = None) -> Session:
+    def open(
+        self,
+        graph: bytes,
+        name: str,
+        signature: Signature | None = None,
+        weights: tuple[str, bytes] | None = None,
+    ) -> Session:
+        assert weights is None
         assert graph
         assert signature is not None
         self.opened.append(name)

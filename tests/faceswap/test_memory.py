@@ -43,6 +43,6 @@ def test_trimming_is_harmless() -> None:
 def test_a_real_decoder_is_measured(identity_bundle: Path) -> None:
     bundle = Bundle.open(identity_bundle)
     cache = SessionCache()
-    bank = DecoderBank(bundle, SessionFactory("cpu", 1), cache)
+    bank = DecoderBank(bundle, SessionFactory("cpu", 1), cache=cache)
     bank.get("echo")
     assert cache.bytes >= bundle.identity("echo").decoder.bytes

@@ -46,7 +46,7 @@ def factory() -> CountingFactory:
 
 @pytest.fixture
 def first(bundle: Path, factory: CountingFactory) -> Swapper:
-    swapper = Swapper(Bundle.open(bundle), factory, NoDetector(), SessionCache())  # type: ignore[arg-type]
+    swapper = Swapper(Bundle.open(bundle), factory, NoDetector(), cache=SessionCache())  # type: ignore[arg-type]
     swapper.take_over()
     return swapper
 

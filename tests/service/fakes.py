@@ -21,6 +21,7 @@ from faceswap.blending import paste
 from faceswap.bundle import FileEntry, IdentityEntry, Manifest
 from faceswap.errors import NoFaceError, NoSuchFaceError, UnknownIdentityError, WrongCropSizeError
 from faceswap.faces import Box, Crop, Face, Image, Landmarks, Pixels, Swapped
+from faceswap.precisions import Precision
 from service.app import create_app
 from service.lifecycle import Phase
 from service.parts import Parts
@@ -107,6 +108,7 @@ class FakeSwapper:
     """
 
     provider = "CPUExecutionProvider"
+    precision = Precision.FP32
     bundle = FakeShelf()
 
     def __init__(self) -> None:
@@ -121,6 +123,9 @@ class FakeSwapper:
         self.on_warm_up: Callable[[], None] = nothing
         self.on_find: Callable[[], None] = nothing
         self.followed = 0
+
+    def precision_of(self, identity: str) -> Precision:
+        return self.precision if self.bundle.identity(identity) else Precision.FP32
 
     def check(self, identity: str) -> None:
         self.bundle.identity(identity)
