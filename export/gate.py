@@ -39,7 +39,7 @@ class Jury:
             sources=self.sources,
             provider=self.provider,
             ssim=round(likeness(faces, true), 4),
-            error=round(float(np.abs(faces.astype(np.int16) - true).mean()), 3),
+            error=round(float(np.abs(faces.astype(np.int16) - true)[..., :3].mean()), 3),
             judge=self.judge.name if self.judge else None,
             top1=own,
             top1_fp32=theirs,

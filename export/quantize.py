@@ -21,7 +21,7 @@ from torch import Tensor
 from export.bundle import BundleWriter, ExportError, now
 from export.gate import Jury, gallery, worst
 from export.lock import locked
-from export.variants import Studio
+from export.variants import Made, Studio
 from faceswap.bundle import Bundle, EncoderEntry, Gate, IdentityEntry, Manifest, Variant
 from faceswap.errors import SwapError
 from faceswap.faces import Pixels
@@ -128,9 +128,7 @@ def _jury(studio: Studio, task: _Task) -> Jury:
     return Jury(names, task.crops.gated_on, studio.provider, task.judge, known)
 
 
-def _entry(
-    writer: BundleWriter, stem: str, task: _Task, made: tuple[bytes, dict[str, float]], gate: Gate
-) -> Variant:
+def _entry(writer: BundleWriter, stem: str, task: _Task, made: Made, gate: Gate) -> Variant:
     data, in_float = made
     file = writer.add(f"{stem}-{task.precision}", ".onnx", data)
     log.info(

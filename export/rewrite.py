@@ -19,7 +19,12 @@ Floats = npt.NDArray[np.float32]
 
 def rearranged(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` that computes the same."""
-    for step in (_scales_into_convolutions, _last_convolution_before_its_shuffle, _shuffles_in_place):
+    for step in (
+        _biases,
+        _scales_into_convolutions,
+        _last_convolution_before_its_shuffle,
+        _shuffles_in_place,
+    ):
         model = _each_node(model, step)
     return model
 
@@ -34,6 +39,15 @@ def _each_node(model: onnx.ModelProto, step: Step) -> onnx.ModelProto:
     for node in list(wiring.model.graph.node):
         nodes += [node] if (found := step(wiring, node)) is None else found
     return wiring.rebuilt(nodes)
+
+
+def _biases(wiring: Wiring, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+    """Zeros where the exporter left a bias of zeros out, so that every layer has three inputs."""
+    if node.op_type != "Conv" or len(node.input) != 2 or not wiring.is_constant(node.input[1]):
+        return None
+    zeros = np.zeros(len(wiring.value(node.input[1])), np.float32)
+    node.input.append(wiring.constant(f"{node.output[0]}.bias", zeros))
+    return [node]
 
 
 def _scales_into_convolutions(wiring: Wiring, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:

@@ -27,8 +27,8 @@ from faceswap.sessions import Device, Session, SessionFactory
 LOOKED_AT = 32
 """Crops on which layers are told apart."""
 
-Made = tuple[bytes, dict[str, float]]
-"""The file of a variant, and the layers in float with the SSIM that each won."""
+Made = tuple[bytes, dict[str, str]]
+"""The file of a variant, and the layers in float with the reason."""
 Array = npt.NDArray[Any]
 
 
@@ -111,7 +111,8 @@ class Studio:
         in_float = sensitive(plan.layers, lambda names: score(opened(build(names))))
         data = build(in_float)
         self._made[file.path] = opened(data)
-        return data, in_float
+        measured = {layer: f"SSIM {won:+.4f}" for layer, won in in_float.items()}
+        return data, {**plan.unfit, **measured}
 
     def _open(self, file: FileEntry, weights: bytes, graph: bytes) -> Session:
         name = PurePosixPath(file.path).name

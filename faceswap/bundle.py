@@ -111,12 +111,12 @@ class Gate(_Entry):
 class Variant(_Entry):
     """The same network in another precision: a small graph that borrows the weights of the fp32 file.
 
-    `in_float` names the layers that stay in float, with the SSIM that this won when it was decided.
+    `in_float` names the layers that stay in float, and why.
     """
 
     graph: FileEntry
     gate: Gate
-    in_float: dict[str, float] = {}
+    in_float: dict[str, str] = {}
     calibrated_on: str | None = None
 
 

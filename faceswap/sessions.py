@@ -30,6 +30,8 @@ SESSION_ENTRIES = {
     # A graph given as bytes may still name external data, read from the working directory: unchecked
     # weights. No file lies below the null device.
     "session.model_external_initializers_file_folder_path": os.devnull,
+    # It rounds the weights of layers that were left in float between 8-bit ones, with one step for all.
+    "optimization.disable_specified_optimizers": "WeightBiasQuantization",
 }
 
 _log = logging.getLogger(__name__)
