@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from export.exporter import Request, export, read_metrics
+from export.quantize import quantize, read_crops, read_judge
 from faceswap.bundle import Bundle
 from faceswap.errors import SwapError
 from models.checkpoint import Checkpoint
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         metrics = read_metrics(options.metrics) if options.metrics else None
         request = Request(options.name, options.only, options.replace, metrics, options.note)
         bundle = export(checkpoint, options.out, request)
+        if options.crops:
+            bundle = quantize(options.out, read_crops(options.crops, options.gate), judge=read_judge())
     except (TrainingError, SwapError, OSError) as error:
         sys.stderr.write(f"export: {error}\n")
         return 2
@@ -46,6 +49,9 @@ def _report(bundle: Bundle) -> None:
     for entry in manifest.identities:
         log.info("  %-20s %5.1f MB, error %g grey levels at most", entry.name, entry.decoder.bytes / 1e6,
                  entry.parity.max_error)  # fmt: skip
+    without = [entry.name for entry in manifest.identities if not entry.variants]
+    if without:
+        log.info("  %s: fp32 only; int8 graphs are made by: python -m export.quantize", ", ".join(without))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--metrics", type=Path, help="metrics.json of python -m models.evaluate, for the manifest"
+    )
+    parser.add_argument(
+        "--crops",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="crops to calibrate int8 graphs with",
+    )
+    parser.add_argument(
+        "--gate", type=Path, nargs="+", metavar="FOLDER", help="crops to measure the int8 graphs with"
     )
     return parser
 

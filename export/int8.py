@@ -176,7 +176,7 @@ class _Writer:
         largest = np.abs(values).reshape(len(values), -1).max(axis=1)
         steps: Floats = (np.maximum(largest, 1e-9) / 127).astype(np.float32)
         scale = self.wiring.constant(f"{name}.steps", steps)
-        zero = self.wiring.constant(f"zeros{len(steps)}", np.zeros(len(steps), np.int8))
+        zero = self.wiring.constant(f"{name}.zeros", np.zeros(len(steps), np.int8))
         if name in self.wiring.stored:  # of the rearranged graph alone, so there is nothing to borrow
             by_channel = steps.reshape(-1, *[1] * (values.ndim - 1))
             rounded = np.rint(values / by_channel).clip(-127, 127).astype(np.int8)

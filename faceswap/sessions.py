@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import os
+import platform
 import sys
 import threading
 from enum import StrEnum
@@ -33,6 +34,9 @@ SESSION_ENTRIES = {
     # It rounds the weights of layers that were left in float between 8-bit ones, with one step for all.
     "optimization.disable_specified_optimizers": "WeightBiasQuantization",
 }
+
+EXACT_BYTES = {"session.x64quantprecision": "1"}
+"""Sums of 8-bit products that cannot overflow; 2.5 times slower on a CPU that needs no such care."""
 
 _log = logging.getLogger(__name__)
 
@@ -197,7 +201,8 @@ class SessionFactory:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = self._arena
-        for key, value in {**SESSION_ENTRIES, **entries}.items():
+        exact = EXACT_BYTES if adds_bytes_in_16_bits() else {}
+        for key, value in {**SESSION_ENTRIES, **exact, **entries}.items():
             options.add_session_config_entry(key, value)
         if graph.weights is not None:
             file, data = graph.weights
@@ -213,6 +218,17 @@ def _refuse_cpu(raw: Any, name: str) -> None:
     """get_available_providers() lists CUDA without a GPU too; only the session tells the truth."""
     if raw.get_providers()[0] != CUDA:
         raise DeviceError(f"CUDA is not usable here: onnxruntime put {name} on {raw.get_providers()[0]}")
+
+
+def adds_bytes_in_16_bits(root: Path = Path("/")) -> bool:
+    """Whether this CPU's 8-bit products overflow in onnxruntime's fast kernels: x86 without VNNI.
+
+    `root` is where /proc hangs; where it tells nothing, the careful answer for x86.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    flags = _text(root / "proc/cpuinfo").partition("flags")[2].partition("\n")[0].split()
+    return not {"avx512_vnni", "avx_vnni"} & set(flags)
 
 
 def available_cores(root: Path = Path("/")) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from faceswap import BundleError, Device, DeviceError
 from faceswap.bundle import Bundle
-from faceswap.sessions import SessionFactory, available_cores
+from faceswap.sessions import SessionFactory, adds_bytes_in_16_bits, available_cores
 from faceswap.signatures import Signature, Tensor
 from tests.faceswap.fake_onnxruntime import CPU, CUDA, GIVES, TAKES, Fail, FakeOnnxRuntime, Value
 
@@ -214,6 +215,24 @@ def test_external_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Path("weights.bin").exists()
     with pytest.raises(BundleError, match="can run"):
         SessionFactory("cpu", 1).open(path.read_bytes(), "external.onnx")
+
+
+@pytest.mark.parametrize(
+    ("flags", "overflows"),
+    [("fpu avx2 avx512_vnni", False), ("avx2 avx_vnni", False), ("fpu avx2 avx512f", True), (None, True)],
+)
+def test_only_cpus_without_vnni_are_told_to_take_care(
+    tmp_path: Path, flags: str | None, overflows: bool
+) -> None:
+    if flags is not None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc" / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: vnni\n")
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    assert adds_bytes_in_16_bits(tmp_path) == (overflows and x86)
+    runtime = FakeOnnxRuntime()
+    SessionFactory(Device.CPU, 1, runtime).open(b"graph", "any")
+    careful = runtime.options[0].entries.get("session.x64quantprecision") == "1"
+    assert careful == adds_bytes_in_16_bits()
 
 
 class TestCores:
