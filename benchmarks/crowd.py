@@ -27,13 +27,19 @@ def name(number: int) -> str:
 
 
 def write(bundle: Bundle, folder: Path, count: int) -> Manifest:
-    """A bundle of `count` identities in the empty `folder`, made from the first one of `bundle`."""
+    """A bundle of `count` identities in the empty `folder`, made from the first one of `bundle`.
+
+    In fp32 alone: a variant was calibrated and judged with the weights that are changed here.
+    """
     manifest = bundle.manifest
     shutil.copyfile(bundle.folder / manifest.encoder.graph.path, folder / manifest.encoder.graph.path)
     model = manifest.identities[0]
     graph = bundle.read(model.decoder)
     identities = [_identity(folder, model, graph, number, number) for number in range(count)]
-    crowd = manifest.model_copy(update={"name": "crowd", "identities": identities, "universal": None})
+    encoder = manifest.encoder.model_copy(update={"variants": {}})
+    crowd = manifest.model_copy(
+        update={"name": "crowd", "encoder": encoder, "identities": identities, "universal": None}
+    )
     _save(folder, crowd)
     return crowd
 
@@ -53,7 +59,8 @@ def _identity(folder: Path, model: IdentityEntry, graph: bytes, number: int, see
     path = f"decoders-{name(number)}-{sha256[:8]}.onnx"
     (folder / path).write_bytes(data)
     decoder = FileEntry(path=path, sha256=sha256, bytes=len(data))
-    return model.model_copy(update={"name": name(number), "decoder": decoder, "preview": None})
+    fresh = {"name": name(number), "decoder": decoder, "preview": None, "variants": {}}
+    return model.model_copy(update=fresh)
 
 
 def _save(folder: Path, manifest: Manifest) -> None:

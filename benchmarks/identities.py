@@ -80,10 +80,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def _both(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Server, Server]]:
+    same = {"FACESWAPD_PRECISION": "fp32"}  # the crowd has no other
     more = {"FACESWAPD_DECODER_MEMORY_MIB": str(options.limit_mib), "FACESWAPD_ADMIN_KEY": KEY}
     with (
-        serving(options.bundle, options.device) as one,
-        serving(folder, options.device, more=more) as many,
+        serving(options.bundle, options.device, more=same) as one,
+        serving(folder, options.device, more=same | more) as many,
     ):
         yield one, many
 

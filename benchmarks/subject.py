@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from faceswap.bundle import Bundle
+from faceswap.precisions import Precision
 from faceswap.sessions import Device
 from faceswap.swapper import Swapper
 
@@ -22,10 +21,7 @@ class Subject:
 
     def open(self) -> Swapper:
         """A swapper with one thread a run, as the service and the peers have it. SwapError in one line."""
-        chosen: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
-        if "precision" not in signature(Swapper.open).parameters and self.precision == "fp32":
-            chosen = {}  # there is nothing else
-        return Swapper.open(self.bundle, self.device, threads=1, **chosen)
+        return Swapper.open(self.bundle, self.device, 1, self.precision or Precision.AUTO)
 
     def variables(self) -> dict[str, str]:
         """The same for another process: the settings of the service, which the peers read too."""

@@ -9,7 +9,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from faceswap.bundle import Manifest
+from faceswap.bundle import EncoderEntry, Manifest
 from faceswap.errors import BundleError, SwapError
 from service.errors import ReloadRefusedError, ReloadRunningError, ServiceError
 from service.lifecycle import Lifecycle
@@ -101,10 +101,15 @@ def difference(old: Manifest, new: Manifest, seconds: float) -> Reloaded:
     return Reloaded(
         bundle=new.name,
         created=new.created,
-        encoder_replaced=old.encoder.graph.sha256 != new.encoder.graph.sha256,
+        encoder_replaced=_files(old.encoder) != _files(new.encoder),
         added=sorted(after.keys() - before.keys()),
         replaced=[name for name in both if before[name] != after[name]],
         removed=sorted(before.keys() - after.keys()),
         unchanged=sum(before[name] == after[name] for name in both),
         seconds=round(seconds, 3),
     )
+
+
+def _files(encoder: EncoderEntry) -> set[str]:
+    """By sha256: the graph and its variants, whose gates change with the identities too."""
+    return {encoder.graph.sha256, *(variant.graph.sha256 for variant in encoder.variants.values())}

@@ -21,7 +21,7 @@ DEMO = Path(__file__).parents[2] / "bundles" / "demo"
 
 def test_a_crowd_is_a_bundle_whose_identities_draw_alike_but_have_their_own_weights(tmp_path: Path) -> None:
     crowd.write(Bundle.open(DEMO), tmp_path, 3)
-    swapper, demo = Swapper.open(tmp_path, "cpu", 1), Swapper.open(DEMO, "cpu", 1)
+    swapper, demo = Swapper.open(tmp_path, "cpu", 1), Swapper.open(DEMO, "cpu", 1, "fp32")
     assert swapper.identities == ("p00000", "p00001", "p00002")
     assert len({entry.decoder.sha256 for entry in swapper.manifest.identities}) == 3
     latents = demo.encode(np.full((1, 64, 64, 3), 90, np.uint8))

@@ -27,9 +27,15 @@ class CountingFactory(SessionFactory):
         super().__init__("cpu", 1)
         self.opened: list[str] = []
 
-    def open(self, graph: bytes, name: str, signature: Signature | None = None) -> Session:
+    def open(
+        self,
+        graph: bytes,
+        name: str,
+        signature: Signature | None = None,
+        weights: tuple[str, bytes] | None = None,
+    ) -> Session:
         self.opened.append(name.partition("-")[0])
-        return super().open(graph, name, signature)
+        return super().open(graph, name, signature, weights)
 
 
 class NoDetector:
