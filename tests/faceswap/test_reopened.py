@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import weakref
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from faceswap import BundleError, Image, Swapper
+from faceswap import BundleError, Image, Precision, Swapper
 from faceswap.bundle import Bundle
+from faceswap.decoders import DecoderBank
 from faceswap.session_cache import SessionCache
 from faceswap.sessions import Session, SessionFactory
 from faceswap.signatures import Signature
 from tests import bundle_edits
+from tests.faceswap.conftest import Edit
+from tests.faceswap.test_precisions import variants_of
 
 CROPS = np.full((1, 64, 64, 3), 40, np.uint8)
 
@@ -191,3 +195,57 @@ def test_sessions_do_not_keep_their_file_in_memory(bundle: Path) -> None:
     session = SessionFactory("cpu", 1).open(graph, "encoder")
     inner = vars(session)["_session"]
     assert not [name for name, value in vars(inner).items() if value is graph]
+
+
+def test_the_precision_that_was_asked_for_stays(
+    bundle: Path, factory: CountingFactory, edit_manifest: Callable[[Edit], None]
+) -> None:
+    edit_manifest(variants_of)  # echo's variant draws the negative
+    for asked, drawn in ((Precision.FP32, 40), (Precision.INT8, 215)):
+        first = Swapper(Bundle.open(bundle), factory, NoDetector(), asked)  # type: ignore[arg-type]
+        assert grey(first, "echo") == drawn
+        factory.opened.clear()
+        second = first.reopened(bundle)
+        assert (second.precision, grey(second, "echo"), factory.opened) == (asked, drawn, [])
+
+
+def test_a_variant_that_no_longer_passes_is_left_by_the_new_one_alone(
+    bundle: Path, factory: CountingFactory, edit_manifest: Callable[[Edit], None]
+) -> None:
+    edit_manifest(variants_of)
+    first = Swapper(Bundle.open(bundle), factory, NoDetector())  # type: ignore[arg-type]
+    assert grey(first, "echo") == 215
+    edit_manifest(lambda manifest: variants_of(manifest, ssim=0.5))
+    second = first.reopened(bundle)
+    assert "echo" in second.decoders.loaded, "it was warm"
+    assert (grey(first, "echo"), grey(second, "echo")) == (215, 40)
+    assert (first.precision, second.precision) == (Precision.INT8, Precision.FP32)
+
+
+def test_a_bundle_without_the_precision_that_was_asked_for_is_refused(
+    bundle: Path, factory: CountingFactory, edit_manifest: Callable[[Edit], None]
+) -> None:
+    edit_manifest(variants_of)
+    first = Swapper(Bundle.open(bundle), factory, NoDetector(), "int8")  # type: ignore[arg-type]
+    edit_manifest(lambda manifest: manifest["identities"][0].pop("variants"))
+    with pytest.raises(BundleError, match="no int8 graph"):
+        first.reopened(bundle)
+    assert grey(first, "echo") == 215
+
+
+def test_the_cache_counts_both_files_of_a_variant(
+    bundle: Path, factory: CountingFactory, edit_manifest: Callable[[Edit], None]
+) -> None:
+    edit_manifest(variants_of)
+    sizes: list[int] = []
+
+    class Noting(SessionCache):
+        def get(self, key: Hashable, file_bytes: int, load: Callable[[], Session]) -> Session:
+            sizes.append(file_bytes)
+            return super().get(key, file_bytes, load)
+
+    opened = Bundle.open(bundle)
+    for precision in (Precision.FP32, Precision.INT8):
+        DecoderBank(opened, factory, precision, Noting()).get("echo")
+    entry = opened.identity("echo")
+    assert sizes == [entry.decoder.bytes, entry.decoder.bytes + entry.variants["int8"].graph.bytes]
