@@ -44,7 +44,7 @@ class DecoderBank:
         a load that failed is tried anew by the next call.
         """
         entry = self._bundle.identity(identity)
-        size = sum(file.bytes for file in self._graphs.files(entry.decoder, entry.variants))
+        size = self._graphs.size(entry.decoder, entry.variants)
         return self._cache.get(self._key(entry), size, lambda: self._open(entry))
 
     def hold(self, identity: str) -> AbstractContextManager[None]:

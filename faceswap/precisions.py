@@ -52,6 +52,12 @@ class Graphs:
         variant = self.chosen(variants, graph)
         return (graph,) if variant is None else (graph, variant.graph)
 
+    def size(self, graph: FileEntry, variants: Variants) -> int:
+        """Bytes of those files, of which 8 bits of each 16-bit weight are kept where it runs in int8."""
+        borrowed, *own = (file.bytes for file in self.files(graph, variants))
+        eight_bits = self.precision(variants) is Precision.INT8
+        return sum(own) + (borrowed // 2 if eight_bits else borrowed)
+
     def key(self, graph: FileEntry, variants: Variants) -> Hashable:
         """Equal for networks that `open` makes the same session of, whatever bundle they are in."""
         return self.precision(variants), *(file.sha256 for file in self.files(graph, variants))
