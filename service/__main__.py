@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
 from service.app import create_app
+from service.library import PhotoSwapper
 from service.lifecycle import Phase
 from service.parts import Parts
 from service.server import Server
 from service.settings import LogLevel, Settings, complaint, unknown_variables
-from service.swapping import PhotoSwapper
 from service.wire import BoundedProtocol
 
 REFUSED = 2

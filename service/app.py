@@ -18,6 +18,7 @@ from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
 from service.frames import FramePipeline
+from service.library import PhotoSwapper
 from service.lifecycle import Lifecycle
 from service.loading import Loader
 from service.openapi import DescribedApp
@@ -25,7 +26,7 @@ from service.parts import Parts
 from service.pool import ImagePool
 from service.reloading import Reloader
 from service.settings import Settings
-from service.swapping import PhotoSwapper, SwapPipeline
+from service.swapping import SwapPipeline
 from service.telemetry import Clock, Telemetry
 
 STATIC = Path(__file__).parent / "static"

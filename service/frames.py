@@ -10,9 +10,10 @@ from faceswap.faces import Crop, Image, Swapped
 from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
 from faceswap.tracking import FaceFollower
 from service.errors import DeadlineError
+from service.library import PhotoSwapper
 from service.pool import ImagePool
 from service.schemas import Output
-from service.swapping import Answer, FoundFace, PhotoSwapper, SwapPipeline, found
+from service.swapping import Answer, FoundFace, SwapPipeline, found
 from service.telemetry import Clock
 
 QUALITY, SUBSAMPLING = 80, "4:2:0"

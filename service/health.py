@@ -9,10 +9,10 @@ from fastapi import APIRouter
 
 from faceswap import memory
 from service.errors import DrainingError, NotLiveError, StartingError
+from service.library import Decoders
 from service.parts import TheParts
 from service.problems import responses
 from service.schemas import BundleFacts, DecoderFacts, Health, Live, Ready
-from service.swapping import Decoders
 
 router = APIRouter(prefix="/health", tags=["health"])
 

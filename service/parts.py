@@ -12,12 +12,13 @@ from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
 from service.frames import FramePipeline
+from service.library import PhotoSwapper
 from service.lifecycle import Lifecycle
 from service.loading import Loader
 from service.pool import ImagePool
 from service.reloading import Reloader
 from service.settings import Settings
-from service.swapping import PhotoSwapper, SwapPipeline
+from service.swapping import SwapPipeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)

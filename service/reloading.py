@@ -12,10 +12,11 @@ from pathlib import Path
 from faceswap.bundle import EncoderEntry, Manifest
 from faceswap.errors import BundleError, SwapError
 from service.errors import ReloadRefusedError, ReloadRunningError, ServiceError
+from service.library import PhotoSwapper
 from service.lifecycle import Lifecycle
 from service.loading import Loader
 from service.schemas import Reloaded
-from service.swapping import PhotoSwapper, SwapPipeline
+from service.swapping import SwapPipeline
 
 log = logging.getLogger("faceswapd.reloading")
 
