@@ -67,10 +67,10 @@ def test_a_page_of_another_site_gets_403(server: Server) -> None:
 
 
 def test_a_frame_of_too_many_bytes_closes_with_1009(server: Server) -> None:
-    with connect(f"ws://{HOST}:{server.port}/stream?target=echo") as socket:
-        with pytest.raises(ConnectionClosed) as caught:  # by the one or the other: the service does not wait
-            socket.send(b"x" * 2_000_001)
-            socket.recv(timeout=30)
+    address = f"ws://{HOST}:{server.port}/stream?target=echo"
+    with connect(address) as socket, pytest.raises(ConnectionClosed) as caught:
+        socket.send(b"x" * 2_000_001)  # this or what follows: the service does not wait for all of it
+        socket.recv(timeout=30)
     assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
 
 
