@@ -72,13 +72,12 @@ class Pool:
         places = self._random(self._generator("draw", self.draws), self.capacity, count)
         return self.encodings[places], self.truths[places].float() / 255
 
-    def means(self, count: int, of: int) -> Tensor:
-        """(count, ...): each the mean of `of` random encodings, other ones after every draw."""
-        if self.encodings is None:
+    def groups(self, count: int, of: int) -> tuple[Tensor, Tensor]:
+        """`of` random variants `count` times, anew after each draw: encodings (count, of, ...) and truths."""
+        if self.encodings is None or self.truths is None:
             raise RuntimeError("fill() the pool before drawing from it")
-        places = self._random(self._generator("means", self.draws), self.capacity, count * of)
-        groups = self.encodings[places].float().reshape(count, of, *self.encodings.shape[1:])
-        return groups.mean(dim=1)
+        places = self._random(self._generator("means", self.draws), self.capacity, count * of).view(count, of)
+        return self.encodings[places].float(), self.truths[places]
 
     def state(self) -> dict[str, Any]:
         """Counters and the recipe of the present variants, for a checkpoint."""

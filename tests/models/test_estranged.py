@@ -12,7 +12,7 @@ from torch import Tensor
 from models.checkpoint import Checkpoint
 from models.enrol import ENROL, Enrolment, enrol
 from models.errors import DataError
-from models.estranged import SHARE, estranged
+from models.estranged import CELLS, SHARE, Relight, estranged, shading
 from models.stored import weights_sha256
 from models.train import main
 from tests.models.conftest import MakePeople
@@ -46,6 +46,26 @@ def test_nothing_falls_below_what_a_relu_gives() -> None:
 def test_the_generator_decides() -> None:
     assert torch.equal(moved(0.5, seed=3), moved(0.5, seed=3))
     assert not torch.equal(moved(0.5, seed=3), moved(0.5, seed=4))
+
+
+def test_shading_is_where_the_light_comes_from_and_not_how_much_there_is() -> None:
+    face = torch.full((1, 3, 64, 64), 100.0)
+    face[..., :32] = 180.0
+    cells = shading(torch.cat([face, face / 2])).view(2, CELLS, CELLS)
+    assert cells[0, :, 0].min() > 0.2 > -0.2 > cells[0, :, -1].max()
+    assert torch.allclose(cells[0], cells[1], atol=1e-4)
+
+
+def test_relighting_moves_a_latent_as_shading_does_and_leaves_the_person() -> None:
+    generator = torch.Generator().manual_seed(0)
+    person = torch.randn(400, 2, 3, 3, generator=generator) * 0.1
+    lights = torch.randn(400, CELLS * CELLS, generator=generator)
+    effect = torch.randn(CELLS * CELLS, 2, 3, 3, generator=generator)
+    latents = person + torch.tensordot(lights, effect, dims=1)
+    relight = Relight.fit(latents, lights)
+    moved = relight(latents[:1], lights[1:2] - lights[:1])
+    assert torch.allclose(moved - torch.tensordot(lights[1:2], effect, dims=1), person[:1], atol=0.2)
+    assert torch.equal(relight(latents, lights * 0), latents)
 
 
 @pytest.fixture
