@@ -1,4 +1,4 @@
-"""The swapped face back into the photo: feathered ellipse, the decoder's mask, matched colours."""
+"""The swapped face back into the photo: feathered oval, the decoder's mask, matched colours."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from faceswap.faces import CROP_SIZE, Crop, Image, Matrix, Pixels
 Mask = npt.NDArray[np.float32]
 """(H, W), 0 keeps the photo, 1 shows the face."""
 
-_CENTRE, _RADII = (0.5, 0.55), (0.37, 0.44)  # x, y as shares of the side: cheek to cheek, brow to chin
+_CENTRE, _RADII = (0.5, 0.55), (0.42, 0.44)  # x, y as shares of the side: temple to temple, brow to chin
+_ROUND = 2.4
+"""Exponent of a superellipse: with an ellipse's 2 the ends of the photo's own brows would stay."""
+_TAPER, _CHEEKS = 0.08, 0.45
+"""From the height of the cheeks downwards the oval gets narrower, by this much at the chin."""
+_FAR, _TURNED = (0.09, 0.063), 0.12
+"""The far side of a head that is turned by `_TURNED` ends sooner: by so much, and more at the chin."""
 _FEATHER = 0.3
 """Width of the fade as a share of the radius."""
 _LEAN = 0.6
-"""A nose that points one way shows more cheek on the other: the ellipse moves by this share of `turn`."""
+"""A nose that points one way shows more cheek on the other: the oval moves by this share of `turn`."""
 _DOUBT, _TRUST = 0.25, 0.75
 """A mask below the one shows nothing and above the other all: half a face over another is two faces."""
 _BLUR = 1.5
@@ -33,15 +39,19 @@ _RELIT_SHARE, _RELIT_LIMIT = 0.8, 3.5
 """How far of the way, in exposure, a face goes to the tone of the skin around it, and at most."""
 
 
-def feathered_ellipse(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
+def feathered_oval(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
     """(size, size) mask of the face in an aligned crop: 1 inside, a smooth fade, 0 on the border.
 
     `turn` is how far the nose lies right of the eyes' middle, as a share of the crop's side.
     """
     steps = (np.arange(size, dtype=np.float32) + 0.5) / size
-    lean = float(np.clip(_LEAN * turn, -0.1, 0.1))
-    x, y = (steps - _CENTRE[0] + lean) / _RADII[0], (steps - _CENTRE[1]) / _RADII[1]
-    fade = np.clip((1 - np.hypot(x[None, :], y[:, None])) / _FEATHER, 0, 1)
+    x = steps[None, :] - _CENTRE[0] + float(np.clip(_LEAN * turn, -0.07, 0.07))
+    y = np.abs(steps[:, None] - _CENTRE[1]) / _RADII[1]
+    low = np.clip((steps[:, None] - _CHEEKS) / (1 - _CHEEKS), 0, 1)  # (size, 1): 0 above the cheeks
+    far = np.where(x * turn > 0, min(1.0, abs(turn) / _TURNED), 0.0)  # (1, size)
+    radius = _RADII[0] - _TAPER * low - _FAR[0] * far**2 - _FAR[1] * far * low
+    distance = ((np.abs(x) / radius) ** _ROUND + y**_ROUND) ** (1 / _ROUND)
+    fade = np.clip((1 - distance) / _FEATHER, 0, 1)
     return np.asarray(fade * fade * (3 - 2 * fade), dtype=np.float32)
 
 
@@ -87,11 +97,11 @@ def relight(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
 def paste(photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None, turn: float = 0.0) -> Image:
     """`photo` with `face` (64, 64, 3), the swap of `crop`, set back where the crop was cut out.
 
-    Where the decoder's `mask` (64, 64) is 0 and outside the ellipse the photo stays bit-identical; only
+    Where the decoder's `mask` (64, 64) is 0 and outside the oval the photo stays bit-identical; only
     the window that the crop covers is worked on. A crop that reaches beyond the photo is cut at its
-    border. `turn` as in `feathered_ellipse`.
+    border. `turn` as in `feathered_oval`.
     """
-    cover = feathered_ellipse(face.shape[0], turn)
+    cover = feathered_oval(face.shape[0], turn)
     if mask is None:
         matched = match_color(face, crop.pixels, cover)
     else:

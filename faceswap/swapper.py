@@ -219,7 +219,7 @@ class Swapper:
     def paste(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Image:
         """`photo` with the swapped `face` (64, 64, 3) where `crop` was cut out.
 
-        The photo stays where `mask` (64, 64) is 0. The ellipse leans with the nose in either case: masks
+        The photo stays where `mask` (64, 64) is 0. The oval leans with the nose in either case: masks
         that were learned from plain backgrounds hardly mark any, and a halo is left beside a turned face.
         """
         return blending.paste(photo, crop, face, mask, self._turn(crop))

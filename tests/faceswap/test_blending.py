@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from faceswap import Crop, Image
 from faceswap.alignment import align, invert, transform
-from faceswap.blending import feathered_ellipse, match_color, paste, relight, smoothed
+from faceswap.blending import feathered_oval, match_color, paste, relight, smoothed
 from faceswap.detection import LibFaceDetection
 from faceswap.faces import Matrix
 
@@ -29,7 +29,7 @@ def in_crop(image: Image, matrix: Matrix) -> np.ndarray:
 
 def outside(image: Image, matrix: Matrix) -> np.ndarray:
     """(H, W) bool: pixels further than two crop pixels away from where the mask is above zero."""
-    padded = np.pad(feathered_ellipse(64) > 0, 4)
+    padded = np.pad(feathered_oval(64) > 0, 4)
     near = np.any([np.roll(padded, (y, x), (0, 1)) for y in range(-2, 3) for x in range(-2, 3)], axis=0)
     x, y = np.clip(np.floor(in_crop(image, matrix)).astype(int) + 4, 0, 71).transpose(2, 0, 1)
     return np.asarray(~near[y, x])
@@ -43,7 +43,7 @@ def half(photo: Photo) -> Image:
 
 
 def test_the_mask_fades_from_one_to_zero() -> None:
-    mask = feathered_ellipse(64)
+    mask = feathered_oval(64)
     assert mask.shape == (64, 64)
     assert mask.dtype == np.float32
     assert mask[35, 32] == 1
@@ -54,15 +54,24 @@ def test_the_mask_fades_from_one_to_zero() -> None:
 
 @pytest.mark.parametrize("turn", [-5, -0.1, 0.1, 5])
 def test_the_mask_leans_away_from_the_nose_and_stays_inside(turn: float) -> None:
-    mask = feathered_ellipse(64, turn)
+    mask = feathered_oval(64, turn)
     centre = (mask.sum(axis=0) * np.arange(64)).sum() / mask.sum()
     assert (centre < 31.5) == (turn > 0)
     assert all((side == 0).all() for side in (mask[:1], mask[-1:], mask[:, :1], mask[:, -1:]))
 
 
+def test_the_mask_covers_the_ends_of_the_brows_and_spares_the_far_side_of_a_turned_head() -> None:
+    brow, cheek = 24, 48  # rows
+    assert feathered_oval(64)[brow, [10, 53]].min() > 0.3
+    ahead, turned = feathered_oval(64, 0.0), feathered_oval(64, 0.1)
+    assert (turned[cheek] > 0).sum() < (ahead[cheek] > 0).sum()
+    assert np.flatnonzero(turned[cheek])[-1] < np.flatnonzero(ahead[cheek])[-1] - 5
+    assert np.flatnonzero(turned[cheek])[0] <= np.flatnonzero(ahead[cheek])[0]
+
+
 def test_matched_colours_have_the_reference_mean_and_contrast() -> None:
     random = np.random.default_rng(0)
-    mask = feathered_ellipse(64)
+    mask = feathered_oval(64)
     face = np.clip(random.normal((90, 120, 60), 12, (64, 64, 3)), 0, 255).astype(np.uint8)
     reference = np.clip(random.normal((150, 110, 100), 18, (64, 64, 3)), 0, 255).astype(np.uint8)
     matched = match_color(face, reference, mask)
@@ -73,14 +82,14 @@ def test_matched_colours_have_the_reference_mean_and_contrast() -> None:
 
 def test_matching_a_face_with_itself_changes_nothing(photo: Photo, detector: LibFaceDetection) -> None:
     pixels = crop_of(detector, photo("b.jpg")).pixels
-    assert np.abs(match_color(pixels, pixels, feathered_ellipse(64)).astype(int) - pixels).max() <= 1
+    assert np.abs(match_color(pixels, pixels, feathered_oval(64)).astype(int) - pixels).max() <= 1
 
 
 def test_a_flat_face_is_not_blown_up() -> None:
     random = np.random.default_rng(0)
     face = (100 + random.integers(0, 2, (64, 64, 1))).astype(np.uint8).repeat(3, axis=2)
     reference = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    matched = match_color(face, reference, feathered_ellipse(64)).astype(int)
+    matched = match_color(face, reference, feathered_oval(64)).astype(int)
     assert np.ptp(matched, axis=(0, 1)).max() <= 2
 
 
@@ -139,7 +148,7 @@ def test_a_mask_in_doubt_decides() -> None:
     assert [smoothed(np.full((64, 64), level, np.uint8))[32, 32] for level in levels] == [0, 0, 0, 1, 1]
 
 
-def test_a_mask_of_all_leaves_it_to_the_ellipse(photo: Photo, detector: LibFaceDetection) -> None:
+def test_a_mask_of_all_leaves_it_to_the_oval(photo: Photo, detector: LibFaceDetection) -> None:
     image = photo("b.jpg")
     crop = crop_of(detector, image)
     whole = paste(image, crop, crop.pixels, np.full((64, 64), 255, np.uint8))
@@ -162,7 +171,7 @@ def test_where_the_mask_is_0_the_photo_is_bit_identical(half: Image, detector: L
 
 def test_light_multiplies_so_a_dark_face_keeps_its_shadows() -> None:
     """A face of one third of the brightness gets most of it, and the ratio of its tones stays."""
-    mask = feathered_ellipse(64)
+    mask = feathered_oval(64)
     face = np.full((64, 64, 3), 60, np.uint8)
     face[:, ::4] = 30
     pale = np.full((64, 64, 3), 180, np.uint8)
@@ -175,7 +184,7 @@ def test_light_multiplies_so_a_dark_face_keeps_its_shadows() -> None:
 
 def test_a_face_of_the_photos_tone_is_hardly_relit() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    assert np.abs(relight(pixels, pixels, feathered_ellipse(64)).astype(int) - pixels).max() <= 1
+    assert np.abs(relight(pixels, pixels, feathered_oval(64)).astype(int) - pixels).max() <= 1
 
 
 def test_a_ready_crop_is_pasted_by_the_identity() -> None:
