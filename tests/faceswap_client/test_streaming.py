@@ -1,0 +1,99 @@
+"""Streams against a running service: every frame on demand, the newest otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+import faceswap_client as fc
+
+pytestmark = pytest.mark.anyio
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(PillowImage.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+@pytest.fixture
+def frame(examples: Path) -> bytes:
+    return (examples / "a.jpg").read_bytes()
+
+
+async def test_every_frame_of_a_film_comes_back_in_order(url: str, frame: bytes, examples: Path) -> None:
+    film = [frame, (examples / "no-face.jpg").read_bytes(), frame, frame]
+    async with fc.AsyncClient(url).stream("echo") as stream:
+        shown = [each async for each in stream.swap(film, every=True)]
+    assert [each.number for each in shown] == [0, 1, 2, 3] and shown[-1].dropped == 0
+    first, failure = shown[0], shown[1]
+    assert isinstance(first, fc.Frame) and first.target == "echo" and first.face is not None
+    assert np.abs(pixels(first.data) - pixels(frame)).mean() < 4, "the same face in the same place"
+    assert isinstance(failure, fc.FrameFailure) and isinstance(failure.error, fc.NoFaceError)
+
+
+async def test_of_a_fast_camera_the_newest_frames_come_back(url: str, frame: bytes) -> None:
+    async def camera() -> AsyncIterator[bytes]:
+        for _ in range(300):
+            yield frame
+            await asyncio.sleep(0.001)
+
+    async with fc.AsyncClient(url).stream("echo", output="face") as stream:
+        shown = [each async for each in stream.swap(camera())]
+    numbers = [each.number for each in shown]
+    assert numbers == sorted(numbers) and numbers[-1] == 299, "the last one is never left out"
+    assert len(shown) + shown[-1].dropped == 300 and shown[-1].dropped > 0
+
+
+async def test_a_change_holds_from_the_next_frame_on_and_a_wrong_one_is_told(url: str, frame: bytes) -> None:
+    async with fc.AsyncClient(url).stream("echo", output="face") as stream:
+        targets = []
+        async for each in stream.swap([frame] * 3, every=True):
+            assert isinstance(each, fc.Frame)
+            targets.append(each.target)
+            await stream.change(target="negative")
+        assert targets == ["echo", "negative", "negative"]
+        await stream.change(target="nobody")
+        with pytest.raises(fc.UnknownIdentityError):
+            [each async for each in stream.swap([frame] * 3, every=True)]
+        again = [each async for each in stream.swap([frame], every=True)]
+        assert again[-1].number == 0, "the stream goes on"
+
+
+async def test_leaving_in_the_middle_and_coming_back(url: str, frame: bytes) -> None:
+    async with fc.AsyncClient(url).stream("echo", output="face") as stream:
+        shown = stream.swap([frame] * 9, every=True)
+        await anext(shown)
+        await shown.aclose()
+        again = [each.number async for each in stream.swap([frame] * 2, every=True)]
+    assert again == [0, 1]
+
+
+async def test_what_the_source_raises_is_raised(url: str, frame: bytes) -> None:
+    def source() -> Iterator[bytes]:
+        yield frame
+        raise OSError("the camera is gone")
+
+    async with fc.AsyncClient(url).stream("echo", output="face") as stream:
+        seen = []
+        with pytest.raises(OSError, match="camera is gone"):
+            async for each in stream.swap(source(), every=True):
+                seen.append(each.number)  # noqa: PERF401  # the frame before must come
+        assert seen == [0]
+
+
+async def test_a_refused_stream_is_a_type(url: str, frame: bytes) -> None:
+    with pytest.raises(fc.UnknownIdentityError):
+        async with fc.AsyncClient(url).stream("nobody") as stream:
+            [each async for each in stream.swap([frame])]
+
+
+async def test_a_frame_that_is_too_large_closes_it(url: str, frame: bytes) -> None:
+    async with fc.AsyncClient(url).stream("echo") as stream:
+        with pytest.raises(fc.StreamClosedError) as caught:
+            [each async for each in stream.swap([b"x" * 2_000_001, frame], every=True)]
+    assert caught.value.code == 1009
