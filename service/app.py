@@ -24,6 +24,7 @@ from service.loading import Loader
 from service.openapi import DescribedApp
 from service.parts import Parts
 from service.pool import ImagePool
+from service.provenance import PhotoSigner
 from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import SwapPipeline
@@ -72,6 +73,7 @@ def _parts(settings: Settings, swapper: PhotoSwapper, pool: ImagePool) -> Parts:
         max_pixels=settings.max_pixels,
         deadline_s=settings.deadline_ms / 1000,
         photos_in_memory=settings.photos_in_memory or settings.image_thread_count(),
+        signer=PhotoSigner.of(settings, _version()),
     )
     lifecycle = Lifecycle()
     admission = Admission(settings.queue_images, settings.queue_bytes)
