@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from faceswap.errors import DeviceError, SwapError
 from faceswap.sessions import Device
-from service import admin, health, page, problems, routes, stream_route
+from service import admin, docs_page, health, page, problems, routes, stream_route
 from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
@@ -40,7 +40,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     """The app around an opened swapper. It warms the networks by itself once it runs."""
     pool = ImagePool(settings.image_thread_count())
     parts = _parts(settings, swapper, pool)
-    # The usual /docs page loads its scripts from a CDN; /openapi.json feeds any viewer.
+    # The usual /docs page loads its scripts from a CDN; docs_page has them here.
     app = DescribedApp(
         title="faceswapd",
         version=parts.version,
@@ -56,6 +56,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     app.include_router(stream_route.router)
     app.include_router(health.router)
     app.include_router(admin.router)
+    docs_page.mount(app)
     page.mount(app, STATIC)
     return app
 
