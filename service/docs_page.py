@@ -22,6 +22,7 @@ _HTML = """<!doctype html>
 <title>faceswapd: the API</title>
 <link rel="icon" href="/static/icon.svg">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="stylesheet" href="/static/docs/docs.css">
 <script src="/docs/swagger-ui-bundle.js" defer></script>
 <script src="/static/docs/start.js" defer></script>
 </head>
