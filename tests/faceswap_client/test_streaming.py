@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 import faceswap_client as fc
 
@@ -97,3 +101,52 @@ async def test_a_frame_that_is_too_large_closes_it(url: str, frame: bytes) -> No
         with pytest.raises(fc.StreamClosedError) as caught:
             [each async for each in stream.swap([b"x" * 2_000_001, frame], every=True)]
     assert caught.value.code == 1009
+
+
+@asynccontextmanager
+async def scripted(answers: Callable[[int], bool]) -> AsyncIterator[str]:
+    """A server that answers the frames that `answers` names; who has no key gets a 401."""
+
+    async def talk(socket: ServerConnection) -> None:
+        number, dropped = 0, 0
+        async for _ in socket:
+            if answers(number):
+                report = {"frame": number, "dropped": dropped, "target": "echo"}
+                await socket.send(json.dumps(report))
+                await socket.send(b"jpeg")
+            else:
+                dropped += 1
+            number += 1
+
+    def refuse(socket: ServerConnection, request: Request) -> Response | None:
+        if request.headers.get("Authorization") == "Bearer secret":
+            return None
+        response = socket.respond(401, '{"type": "/problems/key-missing", "status": 401, "detail": "no key"}')
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/problem+json"
+        return response
+
+    async with serve(talk, "127.0.0.1", 0, process_request=refuse) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_frame_that_the_service_replaced_is_not_waited_for(frame: bytes) -> None:
+    async def camera() -> AsyncIterator[bytes]:
+        for _ in range(6):
+            yield frame
+            await asyncio.sleep(0.05)  # the server is in this process: it has answered long before
+
+    shown = []
+    async with scripted(lambda number: number % 2 == 1) as url, asyncio.timeout(20):
+        opened = fc.AsyncClient(url, api_key="secret").stream("echo")
+        async with opened as stream:
+            shown = [each async for each in stream.swap(camera())]
+    assert [each.number for each in shown] == [1, 3, 5]
+    assert [each.dropped for each in shown] == [1, 2, 3]
+
+
+async def test_a_refused_handshake_is_a_problem_too() -> None:
+    async with scripted(bool) as url:
+        with pytest.raises(fc.KeyRefusedError, match="no key"):
+            async with fc.AsyncClient(url).stream("echo"):
+                pass
