@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Literal, Self, Unpack
@@ -51,7 +51,7 @@ class AsyncClient:
 
     async def swap_each(
         self, photo: Photo, targets: Iterable[str], **wishes: Unpack[Wishes]
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """One photo, several targets: a `Picture` or a `Failure` for each as soon as it is done.
 
         The photo is read, searched and encoded once. What is wrong with the photo itself is raised.
@@ -63,11 +63,11 @@ class AsyncClient:
 
     async def batch(
         self, photos: Iterable[Photo], targets: str | Iterable[str], **wishes: Unpack[Wishes]
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """Many photos, one or several targets: a `Picture` or a `Failure` for each pair, as they are done.
 
-        `image` of a result tells which photo. The service bounds a batch (100 photos by default). Close
-        the iterator (`contextlib.aclosing`), or let it end, to stop the rest.
+        `image` of a result tells which photo. The service bounds a batch (100 photos by default). It is
+        asked when the first result is taken; close the iterator (`contextlib.aclosing`) to stop the rest.
         """
         names = questions.names(targets)
         data = [await to_thread.run_sync(questions.read, photo) for photo in photos]
@@ -149,7 +149,7 @@ class AsyncClient:
             return error
         return answer
 
-    async def _results(self, question: Question, names: list[str]) -> AsyncIterator[Result]:
+    async def _results(self, question: Question, names: list[str]) -> AsyncGenerator[Result, None]:
         answer = await self._begin(question, self._retries)
         try:
             if is_picture(answer):  # one target of one photo is answered so

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -45,7 +45,9 @@ class Client:
         answer = self._ask(questions.swap(questions.read(photo), target, wishes))
         return answers.picture_of(answer.headers, answer.content, target)
 
-    def swap_each(self, photo: Photo, targets: Iterable[str], **wishes: Unpack[Wishes]) -> Iterator[Result]:
+    def swap_each(
+        self, photo: Photo, targets: Iterable[str], **wishes: Unpack[Wishes]
+    ) -> Generator[Result, None, None]:
         """One photo, several targets: a `Picture` or a `Failure` for each as soon as it is done.
 
         The photo is read, searched and encoded once. What is wrong with the photo itself is raised.
@@ -55,11 +57,11 @@ class Client:
 
     def batch(
         self, photos: Iterable[Photo], targets: str | Iterable[str], **wishes: Unpack[Wishes]
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Many photos, one or several targets: a `Picture` or a `Failure` for each pair, as they are done.
 
-        `image` of a result tells which photo. The service bounds a batch (100 photos by default). Close
-        the iterator, or let it end, to stop the rest.
+        `image` of a result tells which photo. The service bounds a batch (100 photos by default). It is
+        asked when the first result is taken; close the iterator, or let it end, to stop the rest.
         """
         names = questions.names(targets)
         data = [questions.read(photo) for photo in photos]
@@ -132,7 +134,7 @@ class Client:
             return error
         return answer
 
-    def _results(self, question: Question, names: list[str]) -> Iterator[Result]:
+    def _results(self, question: Question, names: list[str]) -> Generator[Result, None, None]:
         answer = self._begin(question, self._retries)
         try:
             if is_picture(answer):  # one target of one photo is answered so

@@ -56,7 +56,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     app.include_router(stream_route.router)
     app.include_router(health.router)
     app.include_router(admin.router)
-    docs_page.mount(app)
+    docs_page.mount(app, docs_page.swagger_ui())
     page.mount(app, STATIC)
     return app
 

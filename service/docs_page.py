@@ -31,9 +31,8 @@ _HTML = """<!doctype html>
 """
 
 
-def mount(app: FastAPI) -> None:
-    """Nothing without the extra `docs`: then /docs is not found, and /openapi.json feeds any viewer."""
-    folder = _swagger_ui()
+def mount(app: FastAPI, folder: Path | None) -> None:
+    """The page with Swagger UI's files of `folder`; without one /docs is not found, as any address."""
     if folder is None:
         return
 
@@ -50,7 +49,7 @@ def mount(app: FastAPI) -> None:
         return FileResponse(folder / "swagger-ui-bundle.js", headers=HEADERS)
 
 
-def _swagger_ui() -> Path | None:
-    """Where the package has the files; its own code, which changes apps, is not imported."""
+def swagger_ui() -> Path | None:
+    """Where the package of the extra `docs` has the files; its code, which changes apps, is not imported."""
     found = find_spec("fastapi_swagger")
     return Path(found.origin).parent / "resources" if found and found.origin else None

@@ -61,7 +61,9 @@ REQUEST_ID_HEADER = {
 }
 
 SWAP_HEADERS = REQUEST_ID_HEADER | {
-    "Server-Timing": _header("Milliseconds for read, detect, load, queue, encode, decode, paste and write."),
+    "Server-Timing": _header(
+        "Milliseconds for read, detect, load, queue, encode, decode, paste, write and sign."
+    ),
     "X-Digital-Source-Type": _header(
         "IPTC's word for how the picture came to be: it is synthetic.", enum=[s.value for s in DigitalSource]
     ),

@@ -88,9 +88,7 @@ def _library() -> ModuleType:
     try:
         import c2pa
     except ImportError:
-        raise SigningError(
-            "FACESWAPD_C2PA_CERTIFICATE needs the extra c2pa: pip install 'faceswapd[c2pa]'"
-        ) from None
+        raise SigningError("FACESWAPD_C2PA_CERTIFICATE needs the extra c2pa: pip install '.[c2pa]'") from None
     found: ModuleType = c2pa
     return found
 

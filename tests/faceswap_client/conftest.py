@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("httpx", reason="httpx is in the client extra")
-
 
 @pytest.fixture
 def anyio_backend() -> str:

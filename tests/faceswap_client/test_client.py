@@ -92,7 +92,7 @@ def test_a_batch_tells_of_each_photo_and_target(client: fc.Client) -> None:
 def test_a_batch_that_is_left_early_leaves_the_client_well(client: fc.Client) -> None:
     results = client.batch([photo(grey=grey) for grey in range(20, 60)], "echo", crop="none")
     next(results)
-    results.close()  # type: ignore[attr-defined]  # a generator
+    results.close()
     assert client.ready()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from service import docs_page
 from tests.service.fakes import make_app, opened, serving
@@ -22,6 +24,13 @@ async def test_the_page_and_all_that_it_names_come_from_here() -> None:
         for each in named:
             assert (await client.get(each)).status_code == 200, each
     assert "<script>" not in page.text and "'unsafe-inline'" not in docs_page.POLICY.split(";")[1]
+
+
+async def test_without_the_package_it_is_not_there_and_nothing_else_changes() -> None:
+    app = FastAPI(docs_url=None)
+    docs_page.mount(app, None)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        assert (await client.get("/docs")).status_code == 404
 
 
 async def test_openapi_names_pictures_that_are_there() -> None:
