@@ -2,6 +2,7 @@
 
 from faceswap_client.answers import Consent, Face, Failure, Health, Identity, Picture, Result
 from faceswap_client.async_client import AsyncClient
+from faceswap_client.blocking import BlockingStream
 from faceswap_client.client import Client
 from faceswap_client.errors import (
     BrokenAnswerError,
@@ -25,6 +26,7 @@ from faceswap_client.streaming import Frame, FrameFailure, Stream
 __all__ = [
     "NEVER",
     "AsyncClient",
+    "BlockingStream",
     "BrokenAnswerError",
     "BusyError",
     "Client",

@@ -1,4 +1,4 @@
-"""AsyncClient: the service from async Python, streams included."""
+"""AsyncClient: the service from async Python."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ class AsyncClient:
     >>> async with AsyncClient("http://localhost:8000") as client:
     ...     picture = await client.swap("me.jpg", "will")
 
-    The same as `Client` in all but `async`, and it has `stream`. Runs on asyncio; but for streams, on
-    trio too.
+    The same as `Client` in all but `async`. Runs on asyncio; but for streams, on trio too.
     """
 
     def __init__(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Literal, Self, Unpack
 
 import httpx
 
 from faceswap_client import answers, questions
 from faceswap_client.answers import Health, Identity, Picture, Result, Summary
+from faceswap_client.blocking import BlockingStream, blocking
 from faceswap_client.errors import BrokenAnswerError
 from faceswap_client.questions import Photo, Question, Wishes
 from faceswap_client.retrying import NEVER, Retries, failed, settled
-from faceswap_client.wire import DEFAULT_URL, NOT_READY, http_settings, is_picture
+from faceswap_client.streaming import opened
+from faceswap_client.wire import DEFAULT_URL, NOT_READY, http_settings, is_picture, key_header
 
 
 class Client:
@@ -38,6 +41,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._retries = retries or Retries()
+        self._url, self._api_key, self._timeout = url, api_key, timeout
         self._http = httpx.Client(**http_settings(url, api_key, timeout), transport=transport)
 
     def swap(self, photo: Photo, target: str, **wishes: Unpack[Wishes]) -> Picture:
@@ -66,6 +70,13 @@ class Client:
         names = questions.names(targets)
         data = [questions.read(photo) for photo in photos]
         return self._results(questions.batch(data, names, wishes), names)
+
+    def stream(
+        self, target: str, *, output: Literal["face", "photo"] = "photo", face: int = 0
+    ) -> AbstractContextManager[BlockingStream]:
+        """Live video: `with client.stream("will") as stream`, then `stream.swap(frames)`."""
+        query = {"target": target, "output": output, "face": str(face)}
+        return blocking(opened(self._url, key_header(self._api_key), query, self._timeout))
 
     def identities(self) -> list[Identity]:
         """Who can be swapped in."""

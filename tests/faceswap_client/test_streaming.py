@@ -150,3 +150,23 @@ async def test_a_refused_handshake_is_a_problem_too() -> None:
         with pytest.raises(fc.KeyRefusedError, match="no key"):
             async with fc.AsyncClient(url).stream("echo"):
                 pass
+
+
+def test_ordinary_python_streams_too(url: str, frame: bytes, examples: Path) -> None:
+    film = [frame, (examples / "no-face.jpg").read_bytes(), frame]
+    with fc.Client(url) as client, client.stream("echo", output="face") as stream:
+        shown = []
+        for each in stream.swap(film, every=True):
+            shown.append(each)
+            stream.change(target="negative")
+        again = stream.swap([frame] * 9, every=True)
+        assert next(again).number == 0
+        again.close()
+        stream.change(target="nobody")
+        with pytest.raises(fc.UnknownIdentityError):
+            list(stream.swap(film, every=True))
+    assert [each.number for each in shown] == [0, 1, 2]
+    first, failure, last = shown
+    assert isinstance(first, fc.Frame) and isinstance(last, fc.Frame)
+    assert (first.target, last.target) == ("echo", "negative")
+    assert isinstance(failure, fc.FrameFailure) and isinstance(failure.error, fc.NoFaceError)
