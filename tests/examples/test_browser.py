@@ -66,3 +66,11 @@ def test_the_docs_show_real_pictures_and_no_other_host_is_asked(page: Any, url: 
         "all => Promise.all(all.map(async p => (await p.decode(), [p.naturalWidth, p.naturalHeight])))"
     )
     assert sizes == [[64, 64], [720, 900]]
+    swap = page.locator("#operations-swap-swap_swap_post")
+    swap.get_by_role("button", name="Add string item").click()
+    swap.locator(".parameters input[type=text]").first.fill("echo")
+    swap.locator("input[type=file]").set_input_files(ROOT / "examples" / "a.jpg")
+    swap.get_by_role("button", name="Execute").click()
+    answer = swap.locator(".live-responses-table img")
+    playwright.expect(answer).to_have_count(1, timeout=30_000)
+    assert answer.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") == 64
