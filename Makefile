@@ -34,7 +34,7 @@ SHIPPED := .venv-shipped
 PEERS := .venv-peers
 
 # What is installed in each. A stamp per Python version: another PYTHON= makes the environment anew.
-$(SERVE)/.made-$(VERSION): EXTRAS := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
+$(SERVE)/.made-$(VERSION): EXTRAS := $(if $(filter cuda,$(DEVICE)),gpu,cpu),client,docs
 $(TEST)/.made-$(VERSION): EXTRAS := cpu,test
 $(DEV)/.made-$(VERSION): EXTRAS := cpu,train,dev
 
@@ -42,7 +42,7 @@ $(DEV)/.made-$(VERSION): EXTRAS := cpu,train,dev
 LOCK := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
 LICENCES := MIT;BSD;Apache;PSF$(if $(filter cuda,$(DEVICE)),;NVIDIA)
 
-.PHONY: help serve test test-service lint format bench demo train-demo audit sbom licences locks clean python
+.PHONY: help serve test test-service lint format bench demo train-demo openapi notebook audit sbom licences locks clean python
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -84,6 +84,12 @@ train-demo: $(DEV)/.made-$(VERSION) ## a short real training, exported to runs/t
 	$(DEV)/bin/python -m export runs/train-demo --out runs/train-demo/bundle --replace
 	@echo "Serve it with: make serve BUNDLE=runs/train-demo/bundle"
 
+openapi: $(DEV)/.made-$(VERSION) ## tests/service/openapi.json anew, after a change of the API that is meant
+	$(DEV)/bin/python -m tests.write_openapi
+
+notebook: $(DEV)/.made-$(VERSION) ## run examples/client/faceswapd.ipynb against `make serve` and keep what it shows
+	$(DEV)/bin/python -m examples.client.notebook http://$(HOST):$(PORT)
+
 audit: $(AUDIT)/.made-$(VERSION) ## known holes in what the image holds (asks PyPI; ARGS="-s osv" asks OSV)
 	$(AUDIT)/bin/python deploy/audit.py deploy/locks/cpu.txt deploy/locks/gpu.txt $(ARGS)
 
@@ -105,7 +111,7 @@ locks: $(AUDIT)/.made-$(VERSION) ## write deploy/locks anew from pyproject.toml 
 
 clean: ## remove the virtual environments and caches, not runs/
 	rm -rf .venv .venv-gpu .venv-test .venv-dev $(AUDIT) $(SHIPPED) $(PEERS) .mypy_cache .ruff_cache .pytest_cache build dist
-	find faceswap service models export benchmarks examples tests -name __pycache__ -prune -exec rm -rf {} +
+	find faceswap faceswap_client service models export benchmarks examples tests -name __pycache__ -prune -exec rm -rf {} +
 
 python:
 	@[ -n "$(VERSION)" ] || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12" >&2; exit 1; }

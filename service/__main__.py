@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
 from service.app import create_app
+from service.errors import SigningError
 from service.library import PhotoSwapper
 from service.lifecycle import Phase
 from service.parts import Parts
@@ -34,7 +35,7 @@ class StartError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     try:
         return run(read_settings(arguments))
-    except (StartError, BundleError, DeviceError) as error:
+    except (StartError, BundleError, DeviceError, SigningError) as error:
         return _refuse(error)
     except KeyboardInterrupt:  # before the server took over the signals
         return 130

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from faceswap.errors import DeviceError, SwapError
 from faceswap.sessions import Device
-from service import admin, health, page, problems, routes, stream_route
+from service import admin, docs_page, health, page, problems, routes, stream_route
 from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
@@ -24,6 +24,7 @@ from service.loading import Loader
 from service.openapi import DescribedApp
 from service.parts import Parts
 from service.pool import ImagePool
+from service.provenance import PhotoSigner
 from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import SwapPipeline
@@ -39,7 +40,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     """The app around an opened swapper. It warms the networks by itself once it runs."""
     pool = ImagePool(settings.image_thread_count())
     parts = _parts(settings, swapper, pool)
-    # The usual /docs page loads its scripts from a CDN; /openapi.json feeds any viewer.
+    # The usual /docs page loads its scripts from a CDN; docs_page has them here.
     app = DescribedApp(
         title="faceswapd",
         version=parts.version,
@@ -55,6 +56,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     app.include_router(stream_route.router)
     app.include_router(health.router)
     app.include_router(admin.router)
+    docs_page.mount(app, docs_page.swagger_ui())
     page.mount(app, STATIC)
     return app
 
@@ -72,6 +74,7 @@ def _parts(settings: Settings, swapper: PhotoSwapper, pool: ImagePool) -> Parts:
         max_pixels=settings.max_pixels,
         deadline_s=settings.deadline_ms / 1000,
         photos_in_memory=settings.photos_in_memory or settings.image_thread_count(),
+        signer=PhotoSigner.of(settings, _version()),
     )
     lifecycle = Lifecycle()
     admission = Admission(settings.queue_images, settings.queue_bytes)

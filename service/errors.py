@@ -144,6 +144,10 @@ class ReloadRefusedError(ServiceError):
         super().__init__(f"the bundle was not reloaded, the old one goes on: {reason}")
 
 
+class SigningError(ServiceError):
+    """The certificate or key cannot sign; at the start the message is shown, later only logged."""
+
+
 class InternalError(ServiceError):
     """Anything that nobody expected."""
 
@@ -192,6 +196,7 @@ TABLE: dict[type[Exception], Kind] = {
     InternalError: Kind(500, "internal-error", "Internal error", detail=_SEE_LOG),
     library.BundleError: Kind(500, "bundle-unusable", "The model bundle is damaged", detail=_SEE_LOG),
     library.DeviceError: Kind(500, "device-failed", "The device cannot run the networks", detail=_SEE_LOG),
+    SigningError: Kind(500, "signing-failed", "The picture could not be signed", detail=_SEE_LOG),
     QueueFullError: Kind(503, "queue-full", "The service is full", retry_after_s=1),
     StreamsFullError: Kind(503, "streams-full", "Too many streams", retry_after_s=5),
     StartingError: Kind(503, "starting", "Not ready yet", retry_after_s=1),

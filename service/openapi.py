@@ -61,7 +61,9 @@ REQUEST_ID_HEADER = {
 }
 
 SWAP_HEADERS = REQUEST_ID_HEADER | {
-    "Server-Timing": _header("Milliseconds for read, detect, load, queue, encode, decode, paste and write."),
+    "Server-Timing": _header(
+        "Milliseconds for read, detect, load, queue, encode, decode, paste, write and sign."
+    ),
     "X-Digital-Source-Type": _header(
         "IPTC's word for how the picture came to be: it is synthetic.", enum=[s.value for s in DigitalSource]
     ),
@@ -73,11 +75,19 @@ SWAP_HEADERS = REQUEST_ID_HEADER | {
 }
 
 
+_EXAMPLES = {
+    ImageFormat.PNG: ("output=face: 64x64 pixels", "/static/docs/face.png"),
+    ImageFormat.JPEG: ("output=photo&format=jpeg", "/static/docs/photo.jpg"),
+}
+"""Answers of the demo bundle's `will` for examples/b.jpg, written by `python -m examples.answers`."""
+_SHOWN = "\n\n".join(f"`{what}`\n\n![A swapped render, synthetic]({url})" for what, url in _EXAMPLES.values())
+
+
 def picture_answer(
     description: str, formats: list[ImageFormat], headers: dict[str, Any]
 ) -> dict[int | str, dict[str, Any]]:
     """`responses` for a route that answers a picture."""
-    content = {format.media_type: {"schema": _BINARY} for format in formats}
+    content: dict[str, Any] = {format.media_type: {"schema": _BINARY} for format in formats}
     return {200: {"description": description, "content": content, "headers": headers}}
 
 
@@ -103,7 +113,10 @@ def results_answer(description: str) -> dict[int | str, dict[str, Any]]:
 
 def swap_answer(description: str) -> dict[int | str, dict[str, Any]]:
     """`responses` for a route that answers a picture, or several results."""
-    answer = picture_answer(f"{description} {_FORMS}.", list(ImageFormat), SWAP_HEADERS)
+    answer = picture_answer(f"{description} {_FORMS}.\n\n{_SHOWN}", list(ImageFormat), SWAP_HEADERS)
+    for format, (what, url) in _EXAMPLES.items():
+        example = {"summary": what, "externalValue": url}
+        answer[200]["content"][format.media_type]["examples"] = {"will": example}
     answer[200]["content"] |= _RESULTS_CONTENT
     return answer
 

@@ -45,6 +45,7 @@ SWAP_ERRORS = (
     library.NoSuchFaceError,
     library.BundleError,
     library.DeviceError,
+    errors.SigningError,
     errors.QueueFullError,
     errors.StartingError,
     errors.DrainingError,

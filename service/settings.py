@@ -123,6 +123,13 @@ class Settings(BaseSettings):
         BeforeValidator(lambda key: key or None),
         Field(description="Opens /admin to who sends it; without one /admin is closed."),
     ] = None
+    c2pa_certificate: Annotated[
+        Path | None,
+        Field(description="PEM file: the certificate that output=photo is signed with, and its chain."),
+    ] = None
+    c2pa_key: Annotated[Path | None, Field(description="PEM file: the private key of c2pa_certificate.")] = (
+        None
+    )
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error.")] = LogLevel.INFO
 
     def worker_count(self, provider: str) -> int:

@@ -18,6 +18,7 @@ from service.errors import DeadlineError
 from service.library import PhotoSwapper
 from service.loading import Loader
 from service.pool import ImagePool
+from service.provenance import PhotoSigner
 from service.schemas import CropMode, Output, SwapQuery
 from service.telemetry import Clock
 
@@ -76,6 +77,7 @@ class SwapPipeline:
         max_pixels: int,
         deadline_s: float,
         photos_in_memory: int,
+        signer: PhotoSigner | None = None,
     ) -> None:
         self.swapper = swapper
         self._loader = loader
@@ -84,6 +86,7 @@ class SwapPipeline:
         self._max_pixels = max_pixels
         self._deadline_s = deadline_s
         self._photos = asyncio.Semaphore(photos_in_memory)
+        self._signer = signer
 
     def around(self, swapper: PhotoSwapper) -> SwapPipeline:
         """The same threads and places, for another bundle."""
@@ -210,6 +213,9 @@ class SwapPipeline:
                 image = self.swapper.paste(photo.image, photo.crop, face.pixels, face.mask)
         with clock.span("write"):
             data = write_image(image, query.format, source)
+        if photo.image is not None and self._signer is not None:
+            with clock.span("sign"):
+                data = self._signer.sign(data, query.format, source)
         return Answer(data, target, query.format, source, photo.face, clock)
 
 

@@ -16,7 +16,7 @@ from service.errors import InternalError
 from service.problems import answer_for
 
 REQUEST_ID = "X-Request-ID"
-STEPS = ("read", "detect", "load", "queue", "encode", "decode", "paste", "write")
+STEPS = ("read", "detect", "load", "queue", "encode", "decode", "paste", "write", "sign")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _NOT_PRINTABLE = re.compile(r"[^\x21-\x7e]")
 _QUIET = ("/health/live", "/health/ready")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from benchmarks.server import HOST, serving
 
 ROOT = Path(__file__).parents[1]
 NEEDS_TORCH = ("models", "export", "e2e", "benchmarks/test_training.py")
@@ -20,6 +23,13 @@ collect_ignore = [] if HAS_TORCH else list(NEEDS_TORCH)
 def identity_bundle() -> Path:
     """The bundle whose `echo` gives the posted face back; see tests/make_identity_bundle.py."""
     return ROOT / "tests" / "data" / "identity-bundle"
+
+
+@pytest.fixture(scope="session")
+def url(identity_bundle: Path) -> Iterator[str]:
+    """The address of a running service with echo, negative and cutout: one for all tests that ask for it."""
+    with serving(identity_bundle, "cpu") as server:
+        yield f"http://{HOST}:{server.port}"
 
 
 @pytest.fixture(scope="session")

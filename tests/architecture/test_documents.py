@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-OURS = ("faceswap", "service", "models", "export", "benchmarks", "examples", "tests")
+OURS = ("faceswap", "faceswap_client", "service", "models", "export", "benchmarks", "examples", "tests")
 
 
 def _code(text: str) -> str:

