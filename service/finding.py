@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from faceswap import errors as library
@@ -106,7 +107,7 @@ def _numbered(swapper: PhotoSwapper, image: Image) -> dict[int, Face]:
 def _same(face: Face, other: Face) -> bool:
     """Two faces whose noses are less than half an eye distance apart are one."""
     dx, dy = face.landmarks.points[2] - other.landmarks.points[2]
-    return float(dx**2 + dy**2) ** 0.5 < other.landmarks.eye_distance / 2
+    return float(np.hypot(dx, dy)) < other.landmarks.eye_distance / 2
 
 
 def _told(image: Image, number: int, face: Face, crop: Crop) -> FoundFace:
