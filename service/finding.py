@@ -35,7 +35,6 @@ FACES_ERRORS = (
     errors.UnsupportedBodyError,
     library.NotAnImageError,
     errors.NoImageError,
-    library.NoFaceError,
     errors.QueueFullError,
     errors.StartingError,
     errors.DrainingError,
@@ -55,7 +54,8 @@ router = APIRouter()
 async def find_faces(request: Request, response: Response, parts: TheParts) -> FoundFaces:
     """Box, landmarks and aligned crop of each face, by the number that `face` of /swap takes.
 
-    The crops are cut out of the photo and not synthetic; posted with crop=none they save the search.
+    A photo without a face has none, which is no error. The crops are cut out of the photo and not
+    synthetic; posted with crop=none they save the search.
     """
     parts.lifecycle.require_ready()
     settings = parts.settings
@@ -91,13 +91,13 @@ def _numbered(swapper: PhotoSwapper, image: Image) -> dict[int, Face]:
 
     Asked for one by one, as a swap does it: the more faces are wanted the closer the detector looks, and a
     list of all that it sees close by may be in another order. A face may come under two numbers then;
-    the first stays. NoFaceError.
+    the first stays.
     """
-    faces = {0: swapper.find_face(image)}
-    for number in range(1, MOST_FACES):
+    faces: dict[int, Face] = {}
+    for number in range(MOST_FACES):
         try:
             face = swapper.find_face(image, number)
-        except library.NoSuchFaceError:
+        except (library.NoFaceError, library.NoSuchFaceError):
             break
         if not any(_same(face, other) for other in faces.values()):
             faces[number] = face

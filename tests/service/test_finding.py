@@ -105,10 +105,15 @@ async def test_a_crowd_is_not_searched_for_ever() -> None:
     assert swapper.asked == list(range(MOST_FACES))
 
 
+async def test_no_face_is_an_answer_and_no_problem() -> None:
+    async with serving(make_app()) as client:
+        answer = await find(client, photo(grey=0))
+    assert (answer.status_code, answer.json()["faces"]) == (200, [])
+
+
 async def test_what_is_wrong_is_a_problem_as_in_a_swap() -> None:
     app = make_app(max_body_bytes=5000)
     async with serving(app) as client:
-        expect(await find(client, photo(grey=0)), "no-face")
         expect(await find(client, b"no picture"), "not-an-image")
         expect(await find(client, b"x" * 6000), "body-too-large")
         with parts_of(app).admission.place(0, 64):
