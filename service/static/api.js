@@ -48,7 +48,7 @@ export async function call(address, options = {}) {
     const problem = await problemOf(answer);
     if (answer.status === 401) {
       if (await newKey(used)) continue;
-      throw new Trouble({ type: "/problems/key-needed", request_id: problem.request_id });
+      throw new Trouble(problem);
     }
     const wait = Number(answer.headers.get("Retry-After") ?? NaN);
     if (turn > PATIENCE || !(wait <= 5)) throw new Trouble(problem);

@@ -7,7 +7,7 @@ import { Trouble } from "./words.js";
 const WIDTH = 640;
 const HEIGHT = 480;
 const ON_THE_WAY = 2; // one in work, one waiting: the service never idles and nothing piles up
-const PAUSE_MS = 300; // after a frame that a full service would not take
+const PAUSE_MS = 300; // after a frame that the service was too busy for
 const REFUSALS = {
   NotAllowedError: "camera-refused", SecurityError: "camera-refused",
   NotFoundError: "no-camera", OverconstrainedError: "no-camera",
@@ -123,7 +123,7 @@ export class Live {
     this.#say(report.problem ? new Trouble(report.problem) : null);
     if (report.frame === undefined) return;
     for (const number of this.#began.keys()) if (number <= report.frame) this.#began.delete(number);
-    setTimeout(() => this.#send(), report.problem?.status === 503 ? PAUSE_MS : 0);
+    setTimeout(() => this.#send(), [429, 503].includes(report.problem?.status) ? PAUSE_MS : 0);
   }
 
   async #draw(picture) {
@@ -159,5 +159,5 @@ export class Live {
 
 /** Browsers let a page give a WebSocket no header: a key travels as a subprotocol. */
 function protocols() {
-  return key() ? ["faceswapd", `faceswapd.key.${btoa(key()).replace(/=+$/, "").replaceAll("+", "-").replaceAll("/", "_")}`] : [];
+  return key() ? ["faceswapd", `faceswapd.key.${key()}`] : [];
 }

@@ -5,6 +5,7 @@ const FACE = ["Take a photo that shows the face from the front, eyes and mouth f
   "Turn on a light, and avoid a bright window behind the person."];
 const SMALLER = ["Save the photo smaller and drop it again."];
 const AGAIN = ["Wait a moment and try again."];
+const KEY = ["Reload the page and enter the key."];
 const LOG = ["Try again. If it stays, tell whoever runs the service the number below; its log has the reason."];
 
 const WORDS = {
@@ -28,6 +29,12 @@ const WORDS = {
   "draining": ["The service is being stopped.", ["Try again when it is back."]],
   "not-live": ["A part of the service has stopped.", ["It has to be restarted."]],
   "deadline": ["This took too long.", ["Try again, or a smaller photo."]],
+  "handler-timeout": ["This took too long.", AGAIN],
+  "connections-full": ["The service is busy with other visitors.", AGAIN],
+  "rate-limit": ["That was more than you may ask for at once.", AGAIN],
+  "key-missing": ["This service needs a key.", KEY],
+  "key-wrong": ["The key is unknown, or no longer holds.", KEY],
+  "key-scope": ["The key is for something else.", ["Ask whoever runs the service for a key that may swap."]],
   "foreign-page": ["The service does not know this page's address.",
     ["Open the page at the service's own address. Behind a proxy, Host has to be passed on."]],
   "bundle-unusable": ["A file of the model is damaged.", LOG],
@@ -35,7 +42,6 @@ const WORDS = {
   "internal-error": ["Something went wrong inside the service.", LOG],
   // of the page itself
   "unreachable": ["The service cannot be reached.", ["Is it still running? Try again once it is."]],
-  "key-needed": ["This service needs a key.", ["Choose the photo again, and enter the key."]],
   "no-camera": ["No camera was found.", ["Connect one, or choose a photo instead."]],
   "camera-refused": ["The page may not use the camera.", ["Allow it at the lock beside the page's address, then try again."]],
   "camera-busy": ["The camera cannot be read.", ["Close other programs that use it, then try again."]],
