@@ -100,7 +100,7 @@ export class Gallery {
     const card = element("button", "card");
     const swap = Object.assign(element("img", "swap crisp"), { alt: "" });
     const preview = Object.assign(element("img", "preview"), { alt: "" });
-    const word = identity.consent?.kind === "synthetic" ? "synthetic person" : "with consent";
+    const word = identity.consent?.kind === "synthetic" ? "synthetic" : "with consent";
     card.append(swap, preview, element("span", "name", identity.name), element("small", "quiet", word));
     card.type = "button";
     card.dataset.name = identity.name;

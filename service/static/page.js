@@ -82,7 +82,7 @@ async function showSource(file) {
   show($("source"), file);
   await $("source").decode().catch(() => mode("empty")); // not a picture: the service says what it is
   const { naturalWidth: width, naturalHeight: height } = $("source");
-  $("bench").style.setProperty("--ratio", width && height ? `${width} / ${height}` : "4 / 3");
+  if (width && height) $("bench").style.setProperty("--wide", (width / height).toFixed(5));
 }
 
 /** One of the faces of the photo; everyone is drawn from its crop. */

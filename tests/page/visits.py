@@ -87,7 +87,7 @@ class Visit:
 
     def barriers(self) -> list[dict[str, Any]]:
         """What axe-core finds to be serious or critical for people with disabilities."""
-        found = Axe().run(self.page).response["violations"]
+        found = Axe().run(self.page, options={"resultTypes": ["violations"]}).response["violations"]
         return [
             {"rule": each["id"], "where": [node["html"] for node in each["nodes"]]}
             for each in found
@@ -117,7 +117,7 @@ def launched(playwright: Playwright, chromium: str, camera: Path) -> Browser:
     As root, in a container, there is no sandbox to have.
     """
     fake = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
-    arguments = ["--no-sandbox", *fake, f"--use-file-for-fake-video-capture={camera}"]
+    arguments = ["--no-sandbox", "--disable-gpu", *fake, f"--use-file-for-fake-video-capture={camera}"]
     return playwright.chromium.launch(executable_path=chromium, args=arguments)
 
 
