@@ -31,8 +31,8 @@ def main() -> int:
         with serving(ROOT / "bundles" / "demo", "cpu") as server, sync_playwright() as playwright:
             host = f"{HOST}:{server.port}"
             chromium = launched(playwright, program, camera)
-            taken(chromium, host, "a.jpg", "yuna", (1440, 1120), "light", 1, IMAGES / "page.jpg")
-            taken(chromium, host, "two.jpg", "will", (390, 1120), "dark", 2, IMAGES / "page-phone.jpg")
+            taken(chromium, host, "a.jpg", "yuna", (1440, 1036), "light", 1, IMAGES / "page.jpg")
+            taken(chromium, host, "two.jpg", "will", (390, 1172), "dark", 2, IMAGES / "page-phone.jpg")
             chromium.close()
     finally:
         camera.unlink()

@@ -169,10 +169,9 @@ def test_the_picture_is_saved_under_its_name_and_marked(visit: Visit) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-@pytest.mark.parametrize("name", ["a.jpg", 'it\'s; a, "b".jpg'])
-def test_the_copied_command_does_what_is_seen(visit: Visit, tmp_path: Path, name: str) -> None:
-    photo = Path(shutil.copy(EXAMPLES / "two.jpg", tmp_path / name))
-    visit.choose(photo)
+def test_the_copied_command_does_what_is_seen(visit: Visit, tmp_path: Path) -> None:
+    """Also of a file whose name both the shell and curl would read in their own way."""
+    visit.choose(Path(shutil.copy(EXAMPLES / "two.jpg", tmp_path / 'it\'s; a, "b".jpg')))
     page = visit.page
     page.get_by_role("button", name="Face 2 of 2").click()
     expect(page.locator("#command")).to_contain_text("face=1")
