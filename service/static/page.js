@@ -229,7 +229,7 @@ async function listen() {
   for (const kind of ["dragover", "dragleave", "drop"]) {
     addEventListener(kind, (event) => {
       event.preventDefault();
-      document.body.classList.toggle("over", kind === "dragover");
+      document.body.classList.toggle("dragging", kind === "dragover");
       if (kind === "drop") choosePhoto(event.dataTransfer.files[0]);
     });
   }

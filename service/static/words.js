@@ -29,6 +29,7 @@ const WORDS = {
   "draining": ["The service is being stopped.", ["Try again when it is back."]],
   "not-live": ["A part of the service has stopped.", ["It has to be restarted."]],
   "deadline": ["This took too long.", ["Try again, or a smaller photo."]],
+  "head-timeout": ["The request took too long to arrive.", ["Try a faster line."]],
   "handler-timeout": ["This took too long.", AGAIN],
   "connections-full": ["The service is busy with other visitors.", AGAIN],
   "rate-limit": ["That was more than you may ask for at once.", AGAIN],
@@ -39,6 +40,8 @@ const WORDS = {
     ["Open the page at the service's own address. Behind a proxy, Host has to be passed on."]],
   "bundle-unusable": ["A file of the model is damaged.", LOG],
   "device-failed": ["The device cannot run the networks.", LOG],
+  "device-lost": ["The device that runs the networks was lost.", LOG],
+  "signing-failed": ["The picture could not be signed.", LOG],
   "internal-error": ["Something went wrong inside the service.", LOG],
   // of the page itself
   "unreachable": ["The service cannot be reached.", ["Is it still running? Try again once it is."]],
