@@ -31,8 +31,9 @@ function consentRows(consent) {
 }
 
 function measured({ name, metrics = {}, training = {} }) {
+  const known = Number.isFinite(metrics.top1);
   return [
-    [`Recognised as ${name}`, Number.isFinite(metrics.top1) && `${percent(metrics.top1)} of ${metrics.sources ?? "all"} swaps`],
+    [`Recognised as ${name}`, known && `${percent(metrics.top1)} of ${metrics.sources ?? "all"} swaps`],
     ["Trained on", training.crops && `${training.crops} pictures`],
   ];
 }

@@ -37,10 +37,11 @@ export class Gallery {
     return this.#chosen;
   }
 
-  /** Those whose cards are there and have no swap yet; the chosen one first. */
+  /** Groups of those whose cards are there and have no swap yet; the chosen one first. */
   get missing() {
-    const names = this.#visible().map(({ name }) => name).filter((name) => !this.#swaps.has(name));
-    return [...new Set([this.#chosen, ...names])].filter((name) => name && !this.#swaps.has(name)).slice(0, GROUP);
+    const names = [...new Set([this.#chosen, ...this.#visible().map(({ name }) => name)])];
+    const left = names.filter((name) => name && !this.#swaps.has(name));
+    return Array.from({ length: Math.ceil(left.length / GROUP) }, (_, at) => left.slice(at * GROUP, (at + 1) * GROUP));
   }
 
   swapOf(name) {

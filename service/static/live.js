@@ -8,6 +8,7 @@ const WIDTH = 640;
 const HEIGHT = 480;
 const ON_THE_WAY = 2; // one in work, one waiting: the service never idles and nothing piles up
 const PAUSE_MS = 300; // after a frame that the service was too busy for
+const NO_FACE = "No face in view. Look into the camera, with light on your face.";
 const REFUSALS = {
   NotAllowedError: "camera-refused", SecurityError: "camera-refused",
   NotFoundError: "no-camera", OverconstrainedError: "no-camera",
@@ -47,7 +48,8 @@ export class Live {
   async start(target) {
     const camera = await openCamera();
     this.#camera = camera;
-    camera.getVideoTracks()[0].addEventListener("ended", () => this.stop(new Trouble({ type: "/problems/camera-busy" })));
+    const unplugged = () => this.stop(new Trouble({ type: "/problems/camera-busy" }));
+    camera.getVideoTracks()[0].addEventListener("ended", unplugged);
     $("video").srcObject = camera;
     await $("video").play();
     $("camera-facts").textContent = `${$("video").videoWidth} × ${$("video").videoHeight}`;
@@ -139,7 +141,7 @@ export class Live {
 
   #say(trouble) {
     $("live-word").hidden = !trouble;
-    const text = trouble?.slug === "no-face" ? "No face in view. Look into the camera, with light on your face." : trouble?.title;
+    const text = trouble?.slug === "no-face" ? NO_FACE : trouble?.title;
     if (text && $("live-word").textContent !== text) $("live-word").textContent = text;
   }
 

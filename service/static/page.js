@@ -3,6 +3,7 @@
 import { blobOf, findFaces, swapFaces, swapPhoto, told, whenKeyIsNeeded } from "./api.js";
 import { command, copy, showRecord, showTiming } from "./details.js";
 import { Gallery } from "./gallery.js";
+import { askForKey } from "./key.js";
 import { Live } from "./live.js";
 import { $, cut, cutBeside, drawFaces, show } from "./pictures.js";
 import { Trouble } from "./words.js";
@@ -27,16 +28,18 @@ function mode(name) {
 
 const say = (text) => { $("status").textContent = text; };
 
+const written = (name, text) => Object.assign(document.createElement(name), { textContent: text });
+
 /** An error in words: what is wrong, what to try, and the number that the log has. */
 function complain(trouble) {
   const box = $("trouble");
   box.hidden = !trouble;
   if (!trouble) return box.replaceChildren();
   const tries = document.createElement("ul");
-  tries.append(...(trouble.tries ?? []).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-  const title = Object.assign(document.createElement("h2"), { textContent: trouble.title ?? "Something went wrong." });
-  const id = Object.assign(document.createElement("small"), { textContent: trouble.id ? `Request ${trouble.id}` : "" });
-  box.replaceChildren(title, ...(tries.children.length ? [tries] : []), ...(trouble.id ? [id] : []));
+  tries.append(...(trouble.tries ?? []).map((text) => written("li", text)));
+  const title = written("h2", trouble.title ?? "Something went wrong.");
+  const id = trouble.id ? [written("small", `Request ${trouble.id}`)] : [];
+  box.replaceChildren(title, ...(tries.children.length ? [tries] : []), ...id);
   return box;
 }
 
@@ -89,7 +92,7 @@ async function showSource(file) {
 async function pick(face) {
   now.face = face;
   gallery.clear();
-  drawFaces(now.faces, face, (other) => guarded(() => pick(other)));
+  drawFaces(now.faces, face, picked);
   $("pick-hint").hidden = now.faces.length < 2;
   const [count, sure] = [now.faces.length, Math.round(face.score * 100)];
   const { naturalWidth: width, naturalHeight: height } = $("source");
@@ -99,13 +102,13 @@ async function pick(face) {
   await Promise.all([drawEveryone(), drawPhoto()]);
 }
 
-/** The strip: all cards from one crop in one request, as they come. */
+/** The strip: all cards from one crop, a group in one request, as they come. */
 async function drawEveryone() {
   if (!now.face || live.running) return;
   const signal = anew("faces");
   const crop = new File([blobOf(now.face.crop)], "crop.png", { type: "image/png" });
   await guarded(async () => {
-    for (let names = gallery.missing, before = []; names.length && names[0] !== before[0]; before = names, names = gallery.missing) {
+    for (const names of gallery.missing) {
       for await (const [target, outcome] of swapFaces(crop, names, signal)) {
         gallery.put(target, outcome);
         if (target === gallery.chosen) showFace();
@@ -193,25 +196,10 @@ function cameraEnded(trouble) {
   if (trouble) complain(trouble);
 }
 
-/** The form for a key; null if the person closes it. */
-function askForKey(refused) {
-  $("key-word").textContent = refused
-    ? "That key was not accepted. Please check it."
-    : "It stays in this tab and is forgotten when you close it.";
-  $("key-input").value = "";
-  $("key").showModal();
-  return new Promise((done) => {
-    $("key-form").onsubmit = (event) => {
-      event.preventDefault();
-      $("key").close($("key-input").value.trim());
-    };
-    $("key-cancel").onclick = () => $("key").close("");
-    $("key").oncancel = () => { $("key").returnValue = ""; };
-    $("key").onclose = () => done($("key").returnValue || null);
-  });
-}
+const isPicture = ({ type }) => type.startsWith("image/");
+const picked = (other) => guarded(() => pick(other));
 
-async function listen() {
+function listen() {
   $("file").addEventListener("change", ({ target }) => { choosePhoto(target.files[0]); target.value = ""; });
   $("camera").addEventListener("click", startCamera);
   $("stop").addEventListener("click", () => { live.stop(); $("camera").focus(); });
@@ -224,8 +212,8 @@ async function listen() {
     setTimeout(() => { $("copy").textContent = "Copy"; }, 2000);
   });
   for (const radio of document.querySelectorAll("[name=command]")) radio.addEventListener("change", showCommand);
-  addEventListener("paste", ({ clipboardData }) => choosePhoto([...clipboardData.files].find(({ type }) => type.startsWith("image/"))));
-  addEventListener("resize", () => drawFaces(now.faces, now.face, (other) => guarded(() => pick(other))));
+  addEventListener("paste", ({ clipboardData: { files } }) => choosePhoto([...files].find(isPicture)));
+  addEventListener("resize", () => drawFaces(now.faces, now.face, picked));
   for (const kind of ["dragover", "dragleave", "drop"]) {
     addEventListener(kind, (event) => {
       event.preventDefault();
@@ -245,7 +233,9 @@ async function begin() {
     if (gallery.chosen) await showRecord(gallery.chosen);
   });
   const health = await told("/health").catch(() => null);
-  if (health) $("service").textContent = `${health.status} on ${health.provider.replace("ExecutionProvider", "")}, ${health.precision}`;
+  if (!health) return;
+  const { status, provider, precision } = health;
+  $("service").textContent = `${status} on ${provider.replace("ExecutionProvider", "")}, ${precision}`;
 }
 
 begin();

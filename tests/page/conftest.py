@@ -39,7 +39,7 @@ def host() -> Iterator[str]:
 # Of the package, not of the session: while Playwright's loop lives, no test can have one of its own.
 @pytest.fixture(scope="package")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     from tests.page.visits import EXAMPLES, film, launched
 
@@ -50,6 +50,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         pytest.skip(browsers.HOW)
     camera = tmp_path_factory.mktemp("camera") / "a.mjpeg"
     camera.write_bytes(film(EXAMPLES / "a.jpg"))
+    expect.set_options(timeout=20_000)  # a busy machine is no failure
     with sync_playwright() as playwright:
         browser = launched(playwright, program, camera)
         yield browser

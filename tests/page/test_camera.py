@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.page.visits import Visit
 
@@ -66,6 +66,19 @@ def test_a_page_that_may_have_no_camera_says_why(visit: Visit) -> None:
     expect(visit.page.get_by_role("alert")).to_contain_text("only to pages on localhost or https")
 
 
+def test_a_frame_without_a_face_is_told_and_the_camera_goes_on(visit: Visit) -> None:
+    problem = {"type": "/problems/no-face", "title": "?", "status": 422, "detail": "?", "request_id": "r"}
+
+    def never_a_face(socket: WebSocketRoute) -> None:
+        for frame in range(3):
+            socket.send(json.dumps({"frame": frame, "dropped": 0, "problem": problem}))
+
+    visit.page.route_web_socket("**/stream*", never_a_face)
+    visit.page.get_by_role("button", name="Use the camera").click()
+    expect(visit.page.locator("#live-word")).to_have_text(re.compile("No face in view. Look into the camera"))
+    expect(visit.page.locator("#live")).to_be_visible()
+
+
 def test_a_stream_that_is_refused_is_told_in_words(visit: Visit) -> None:
     problem = {
         "type": "/problems/streams-full",
@@ -75,9 +88,9 @@ def test_a_stream_that_is_refused_is_told_in_words(visit: Visit) -> None:
         "request_id": "r",
     }
 
-    def refuse(socket: object) -> None:
-        socket.send(json.dumps({"problem": problem}))  # type: ignore[attr-defined]
-        socket.close(code=1013)  # type: ignore[attr-defined]
+    def refuse(socket: WebSocketRoute) -> None:
+        socket.send(json.dumps({"problem": problem}))
+        socket.close(code=1013)
 
     visit.page.route_web_socket("**/stream*", refuse)
     visit.page.get_by_role("button", name="Use the camera").click()
