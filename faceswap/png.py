@@ -16,8 +16,8 @@ _UP = 2
 """PNG's filter of that number: each row as its difference from the one above."""
 
 
-def write_small_png(pixels: Pixels, xmp: bytes) -> bytes:
-    """The file of `pixels` (H, W, 3) RGB with an XMP packet."""
+def write_small_png(pixels: Pixels, xmp: bytes | None = None) -> bytes:
+    """The file of `pixels` (H, W, 3) RGB with an XMP packet; without one only for what is not synthetic."""
     height, width = pixels.shape[:2]
     flat = pixels.reshape(height, 3 * width)
     rows = np.empty((height, 1 + 3 * width), np.uint8)
@@ -26,9 +26,9 @@ def write_small_png(pixels: Pixels, xmp: bytes) -> bytes:
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])  # modulo 256, as the standard wants it
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, no interlacing
     # keyword, not compressed, no language, no translated keyword
-    text = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+    text = [] if xmp is None else [(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)]
     data = zlib.compress(rows.data, 1)  # level 6: twice the time for 3 % less
-    chunks = ((b"IHDR", header), (b"iTXt", text), (b"IDAT", data), (b"IEND", b""))
+    chunks = [(b"IHDR", header), *text, (b"IDAT", data), (b"IEND", b"")]
     return _SIGNATURE + b"".join(_chunk(name, content) for name, content in chunks)
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from faceswap.errors import DeviceError, SwapError
 from faceswap.sessions import Device
-from service import admin, docs_page, health, page, problems, routes, stream_route
+from service import admin, docs_page, finding, health, page, problems, routes, stream_route
 from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
@@ -53,6 +53,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     app.add_middleware(Telemetry)
     problems.register(app)
     app.include_router(routes.router)
+    app.include_router(finding.router)
     app.include_router(stream_route.router)
     app.include_router(health.router)
     app.include_router(admin.router)

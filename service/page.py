@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.responses import Response
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -14,9 +16,19 @@ POLICY = (
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+
+class _Files(StaticFiles):
+    """Asked for anew each time (a 304 mostly): modules of two versions of the page do not fit each other."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def mount(app: FastAPI, folder: Path) -> None:
@@ -26,4 +38,4 @@ def mount(app: FastAPI, folder: Path) -> None:
     async def index() -> FileResponse:
         return FileResponse(folder / "index.html", headers=HEADERS)
 
-    app.mount("/static", StaticFiles(directory=folder), name="static")
+    app.mount("/static", _Files(directory=folder), name="static")

@@ -108,13 +108,38 @@ class Problem(BaseModel):
 
 
 class FaceFacts(BaseModel):
-    """The face that was swapped."""
+    """Where a face is, and how sure that is."""
 
     box: Annotated[
         tuple[float, float, float, float],
         Field(description="Left, top, right, bottom as shares of the upright photo's width and height."),
     ]
     score: Annotated[float, Field(description="The detector's confidence, 0 to 1.")]
+
+
+class FoundFace(FaceFacts):
+    """A face of a photo that was searched."""
+
+    face: Annotated[int, Field(description="Its number: what the parameter face of /swap takes.")]
+    landmarks: Annotated[
+        list[tuple[float, float]],
+        Field(
+            min_length=5,
+            max_length=5,
+            description="As seen in the picture: left eye, right eye, nose tip, left and right corner of the "
+            "mouth; x and y as shares of the upright photo's width and height.",
+        ),
+    ]
+    crop: Annotated[
+        str, Field(description="What the encoder would see: a PNG of 64x64 pixels, base64. Not synthetic.")
+    ]
+
+
+class FoundFaces(BaseModel):
+    """The faces of a photo, by their numbers."""
+
+    faces: list[FoundFace]
+    milliseconds: Annotated[dict[str, float], Field(description="As in Server-Timing: read and detect.")]
 
 
 class SwapResult(BaseModel):

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 OURS = ("faceswap", "faceswap_client", "service", "models", "export", "benchmarks", "examples", "tests")
 
 
@@ -28,7 +28,7 @@ def _is_module(name: str) -> bool:
 def _missing(document: Path) -> list[str]:
     text = document.read_text()
     code = _code(text)
-    targets = re.findall(r"^\s*\$?\s*make ([a-z][a-z-]*)", code, re.MULTILINE)
+    targets = re.findall(r"^\s*\$?\s*make ([a-z][a-z0-9-]*)", code, re.MULTILINE)
     modules = [name for name in re.findall(r"python3? -m ([\w.]+)", code) if name.partition(".")[0] in OURS]
     photos = re.findall(r"\bexamples/[\w./-]+\.\w+", code)
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not re.match(r"\w+:", link)]
