@@ -65,6 +65,7 @@ def run(settings: Settings) -> int:
             settings.precision,
             settings.decoder_bytes(),
             settings.pinned,
+            settings.cuda(),
         )
         return serve(settings, swapper, listener)
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from faceswap.cuda import CudaOptions
 from faceswap.images import MAX_PIXELS
 from faceswap.precisions import Precision
 from faceswap.sessions import Device, available_cores
@@ -57,11 +58,20 @@ class Settings(BaseSettings):
         Field(description="Threads that read, detect, paste and write; by default one per core."),
     ] = None
     max_batch: Annotated[
-        Count | None, Field(description="Most faces in one run of a network; by default 8, on CUDA 32.")
+        Count | None, Field(description="Most faces in one run of a network; by default 8, on CUDA 64.")
     ] = None
     batch_window_ms: Annotated[
         float, Field(ge=0, le=1000, description="How long a free worker waits for more faces to come.")
     ] = 0.0
+    cuda_graphs: Annotated[
+        bool, Field(description="Record the networks' kernels once for each batch size and replay them.")
+    ] = False
+    cuda_arena_mib: Annotated[
+        int | None, Field(ge=16, description="Most device memory for the arena of one network; no limit.")
+    ] = None
+    cuda_channels_last: Annotated[
+        bool, Field(description="Ask CUDA for convolutions with channels last.")
+    ] = False
     decoder_memory_mib: Annotated[
         int,
         Field(ge=0, description="Decoders that were not used for long are let go above this; 0: never."),
@@ -129,7 +139,12 @@ class Settings(BaseSettings):
         return self.workers or (1 if _on_cuda(provider) else available_cores())
 
     def batch_limit(self, provider: str) -> int:
-        return self.max_batch or (32 if _on_cuda(provider) else 8)
+        return self.max_batch or (CudaOptions().max_batch if _on_cuda(provider) else 8)
+
+    def cuda(self) -> CudaOptions:
+        arena = self.cuda_arena_mib * 2**20 if self.cuda_arena_mib else None
+        most = self.max_batch or CudaOptions().max_batch
+        return CudaOptions(most, self.cuda_graphs, arena, self.cuda_channels_last)
 
     def loader_count(self) -> int:
         """Threads that load decoders: a load takes tens of milliseconds, and the cores have other work."""
