@@ -16,6 +16,8 @@ from faceswap.precisions import Precision
 from faceswap.sessions import Device, available_cores
 
 ENV_PREFIX = "FACESWAPD_"
+ON_CUDA = 32
+"""Largest batch there: half of the faces that are inside at most, so that one gathers while one runs."""
 
 
 Count = Annotated[int, Field(ge=1, le=256)]
@@ -58,7 +60,7 @@ class Settings(BaseSettings):
         Field(description="Threads that read, detect, paste and write; by default one per core."),
     ] = None
     max_batch: Annotated[
-        Count | None, Field(description="Most faces in one run of a network; by default 8, on CUDA 64.")
+        Count | None, Field(description="Most faces in one run of a network; by default 8, on CUDA 32.")
     ] = None
     batch_window_ms: Annotated[
         float, Field(ge=0, le=1000, description="How long a free worker waits for more faces to come.")
@@ -139,12 +141,11 @@ class Settings(BaseSettings):
         return self.workers or (1 if _on_cuda(provider) else available_cores())
 
     def batch_limit(self, provider: str) -> int:
-        return self.max_batch or (CudaOptions().max_batch if _on_cuda(provider) else 8)
+        return self.max_batch or (ON_CUDA if _on_cuda(provider) else 8)
 
     def cuda(self) -> CudaOptions:
         arena = self.cuda_arena_mib * 2**20 if self.cuda_arena_mib else None
-        most = self.max_batch or CudaOptions().max_batch
-        return CudaOptions(most, self.cuda_graphs, arena, self.cuda_channels_last)
+        return CudaOptions(self.max_batch or ON_CUDA, self.cuda_graphs, arena, self.cuda_channels_last)
 
     def loader_count(self) -> int:
         """Threads that load decoders: a load takes tens of milliseconds, and the cores have other work."""
