@@ -50,6 +50,10 @@ class Settings(BaseSettings):
         Precision,
         Field(description="auto, fp32, int8 (CPU) or fp16 (CUDA); auto: the fastest that passed its gate."),
     ] = Precision.AUTO
+    processes: Annotated[
+        int,
+        Field(ge=1, le=64, description="Services behind the one port, each with networks of its own."),
+    ] = 1
     workers: Annotated[
         Count | None,
         Field(description="Threads that run the networks; one per core, on CUDA one."),
