@@ -93,9 +93,9 @@ class CudaSession:
         # Never by binding the host's array: a replay would not copy it again (onnxruntime#29782).
         bucket.on_device.update_inplace(bucket.taken)
         self._session.run_with_iobinding(bucket.binding, bucket.options)
+        bucket.binding.synchronize_outputs()  # the copy below goes by another stream
 
     def _answer(self, bucket: Bucket, count: int) -> Array:
-        """The run has waited for its stream, so the answer is there."""
         if bucket.given is None or self._cudart is None:
             plain: Array = bucket.answer.numpy()
             return plain[:count]

@@ -95,8 +95,16 @@ class FakeOrtValue:
 
 @dataclass
 class FakeBinding:
+    """A run's answer is there after `synchronize_outputs` only."""
+
     taken: FakeOrtValue | None = None
     given: FakeOrtValue | None = None
+    on_its_way: list[tuple[FakeOrtValue, Array]] = field(default_factory=list)
+
+    def synchronize_outputs(self) -> None:
+        for value, answer in self.on_its_way:
+            value.memory[...] = answer
+        self.on_its_way.clear()
 
     def bind_ortvalue_input(self, _name: str, value: FakeOrtValue) -> None:
         self.taken = value
@@ -186,11 +194,13 @@ class FakeOrtSession:
             assert options is not None
             key = threading.get_ident(), options.entries["gpu_graph_id"]
             self.replays += key in self.recordings
-            binding = self.recordings.setdefault(key, binding)
-        assert binding.taken is not None
-        assert binding.given is not None
-        answer = self._computed(binding.taken.memory)
-        binding.given.memory[...] = answer + 9 * self.replays_wrongly
+            recorded = self.recordings.setdefault(key, binding)
+        else:
+            recorded = binding
+        assert recorded.taken is not None
+        assert recorded.given is not None
+        answer = self._computed(recorded.taken.memory)
+        binding.on_its_way.append((recorded.given, answer + 9 * self.replays_wrongly))
 
     def _computed(self, batch: Array) -> Array:
         if isinstance(self.answer, Exception):
