@@ -175,3 +175,15 @@ def test_the_emulation_rounds_where_onnxruntime_on_a_cpu_does_not() -> None:
     assert session.run(None, {"x": hundred})[0].item() == pytest.approx(100, rel=0.01)
     emulated = to_fp16(model, exponents, emulated=True).SerializeToString()
     assert np.isinf(run(emulated, hundred).item())
+
+
+def test_by_default_both_precisions_are_made_and_neither_touches_the_other(
+    halved: Bundle, faces: Pixels, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(halved.folder, tmp_path / "both"))
+    both = quantize(folder, Crops(faces[:5], faces[5:], "5 crops", "3 others"))
+    for entry in (both.manifest.encoder, *both.manifest.identities):
+        assert set(entry.variants) == {"int8", "fp16"}
+    before, after = halved.identity("will").variants["fp16"], both.identity("will").variants["fp16"]
+    assert before == after
+    assert sum((folder / file.path).exists() for file in both.manifest.files) == len(both.manifest.files)
