@@ -80,8 +80,7 @@ class Swapper:
         memory (of the device on CUDA), except those of `pinned` identities; without a limit all that were
         used stay. `cuda` is for sessions on CUDA.
         """
-        factory = SessionFactory(device, threads, cuda=cuda)
-        opened = Bundle.open(Path(bundle))
+        opened, factory = Bundle.open(Path(bundle)), SessionFactory(device, threads, cuda=cuda)
         cache = SessionCache(decoder_bytes, factory.memory_bytes, most=lambda: factory.largest_ratio)
         swapper = cls(opened, factory, LibFaceDetection(), precision, cache, pinned)
         swapper.take_over()
