@@ -41,7 +41,7 @@ EXACT_BYTES = {"session.x64quantprecision": "1"}
 """Sums of 8-bit products that cannot overflow; 2.5 times slower on a CPU that needs no such care."""
 
 BREAKING = {"RuntimeException", "EPFail"}
-"""onnxruntime's errors for CUDA that fails or has no memory left; a graph that is at fault has others."""
+"""onnxruntime's errors for CUDA that fails or has no memory left; graphs at fault mostly have others."""
 
 _log = logging.getLogger(__name__)
 
@@ -218,16 +218,24 @@ class SessionFactory:
         except (BundleError, DeviceError):
             raise
         except Exception as error:
-            if self._provider == CUDA and self._is_breaking(error):
+            if self._provider == CUDA and self._is_breaking(error, graph):
                 self.fault.note(f"{name}: {first_line(error)}")
                 raise DeviceLostError(first_line(error)) from error
             raise DeviceError(f"{name} does not run on CUDA: {first_line(error)}") from error
         return CudaSession(raw, self._runtime, self.cuda, lane, self.fault, self._cudart)
 
-    def _is_breaking(self, error: Exception) -> bool:
-        """Is it the device, or the graph? After an error of its own CUDA answers no call any more."""
-        broken = self._cudart is not None and self._cudart.used_bytes() is None
-        return broken or type(error).__name__ in BREAKING
+    def _is_breaking(self, error: Exception, graph: _Source) -> bool:
+        """Is it the device, or the graph, which a reload brought? Only one without fault opens on a CPU."""
+        if self._cudart is not None and self._cudart.used_bytes() is None:
+            return True  # after an error of its own CUDA answers no call any more
+        return type(error).__name__ in BREAKING and self._opens_on_cpu(graph)
+
+    def _opens_on_cpu(self, graph: _Source) -> bool:
+        try:
+            self._create(graph, [CPU], {})
+        except Exception:
+            return False
+        return True
 
     def _proved_on_cuda(self, graph: _Source, name: str, signature: Signature | None) -> Any:
         raw = self._create_on_cuda(graph, name)

@@ -232,6 +232,8 @@ class FakeOnnxRuntime:
     replays_wrongly: bool = False
     refusal: Exception | None = None
     """What the next sessions on CUDA end with."""
+    refuses_on_cpu: bool = False
+    """Those on the CPU too: the graph is at fault."""
 
     SessionOptions = FakeOptions
     RunOptions = FakeRunOptions
@@ -253,7 +255,7 @@ class FakeOnnxRuntime:
             raise Fail("ModelProto does not have a graph.\nand a stack of many lines")
         wants_cuda = any(provider != CPU for provider in providers)
         self.providers.append(providers[0])
-        if wants_cuda and self.refusal is not None:
+        if (wants_cuda or self.refuses_on_cpu) and self.refusal is not None:
             raise self.refusal
         on_cuda = wants_cuda and self.gpu
         strict = options.entries.get("session.disable_cpu_ep_fallback") == "1"

@@ -245,11 +245,14 @@ class TestFailures:
         with pytest.raises(DeviceLostError):
             card.open()
 
-    @pytest.mark.parametrize("error", [Fail("no such operator"), BundleError("another shape")])
+    @pytest.mark.parametrize(
+        "error",
+        [Fail("no such operator"), BundleError("another shape"), RuntimeException("weights do not fit")],
+    )
     def test_a_graph_that_is_at_fault_is_not(self, error: Exception) -> None:
         card = Card()
         session = card.open()
-        card.runtime.refusal = error
+        card.runtime.refusal, card.runtime.refuses_on_cpu = error, True
         with pytest.raises((DeviceError, BundleError)) as caught:
             card.open()
         assert not isinstance(caught.value, DeviceLostError)
