@@ -72,8 +72,19 @@ class Bare:
         return Rate(batch * sum(count / passed for count, passed in found), 1000 * cpu / swaps)
 
 
-def _networks(swapper: Swapper, identity: str, batch: int) -> Call:
+def rate_of(swapper: Swapper, identity: str | None, batch: int, seconds: float) -> Rate:
+    """One thread through the graphs in batches of `batch`; without `identity` faces are encoded only."""
+    call = _networks(swapper, identity, batch)
+    call()
+    cpu = time.process_time()
+    count, passed = _loop(call, seconds, threading.Barrier(1))
+    return Rate(batch * count / passed, 1000 * (time.process_time() - cpu) / (batch * count))
+
+
+def _networks(swapper: Swapper, identity: str | None, batch: int) -> Call:
     crops = np.random.default_rng(0).integers(0, 256, (batch, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    if identity is None:
+        return lambda: swapper.encode(crops)
     decoder = swapper.decoders.get(identity)
     return lambda: decoder.run(swapper.encode(crops))
 

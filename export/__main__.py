@@ -51,7 +51,8 @@ def _report(bundle: Bundle) -> None:
                  entry.parity.max_error)  # fmt: skip
     without = [entry.name for entry in manifest.identities if not entry.variants]
     if without:
-        log.info("  %s: fp32 only; int8 graphs are made by: python -m export.quantize", ", ".join(without))
+        names = ", ".join(without)
+        log.info("  %s: fp32 only; int8 and fp16 graphs are made by: python -m export.quantize", names)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FOLDER",
-        help="crops to calibrate int8 graphs with",
+        help="crops to calibrate graphs of lower precision with",
     )
     parser.add_argument(
-        "--gate", type=Path, nargs="+", metavar="FOLDER", help="crops to measure the int8 graphs with"
+        "--gate", type=Path, nargs="+", metavar="FOLDER", help="crops to measure those graphs with"
     )
     return parser
 

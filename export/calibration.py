@@ -1,4 +1,4 @@
-"""Which values the bytes of a tensor stand for, from what crops make of it."""
+"""How large the values of a tensor are, from what crops make of it: for its bytes, or its float16."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ def ranges(model: onnx.ModelProto, tensors: Collection[str], batch: Array, threa
             chosen = random.integers(0, values.size, min(values.size, SAMPLES))
             samples[name].append(values.ravel()[chosen])
     return {name: _best(np.concatenate(samples[name]), limits[name]) for name in tensors}
+
+
+def peaks(model: onnx.ModelProto, tensors: Collection[str], batch: Array, threads: int) -> dict[str, float]:
+    """The largest magnitude of each of `tensors` for the inputs `batch`."""
+    found = dict.fromkeys(tensors, 0.0)
+    for part in _values(model, sorted(tensors), batch, threads):
+        for name, values in part.items():
+            found[name] = max(found[name], float(np.abs(values).max()))
+    return found
 
 
 def _best(values: Floats, limits: Range) -> Range:

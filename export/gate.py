@@ -30,6 +30,8 @@ class Jury:
     provider: str
     judge: Judge | None = None
     gallery: Embeddings | None = None
+    emulates: str | None = None
+    """The provider whose arithmetic the faces were made with, if not `provider`'s own."""
 
     def gate(self, identity: str, faces: Pixels, true: Pixels) -> Gate:
         """Of `faces` (N, 64, 64, planes) beside what fp32 makes, `true`."""
@@ -38,6 +40,7 @@ class Jury:
             samples=len(faces),
             sources=self.sources,
             provider=self.provider,
+            emulates=self.emulates,
             ssim=round(likeness(faces, true), 4),
             error=round(float(np.abs(faces.astype(np.int16) - true)[..., :3].mean()), 3),
             judge=self.judge.name if self.judge else None,

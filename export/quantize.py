@@ -34,6 +34,7 @@ from models.judge import DlibJudge, Judge
 COUNT = 128
 """Crops to calibrate with, and as many to measure with."""
 GALLERY = 64
+PRECISIONS = (Precision.INT8, Precision.FP16)
 HELD_BACK = 4
 """Where no other crops are given for the gate, every fourth is kept from the calibration."""
 
@@ -76,7 +77,7 @@ def read_crops(folders: list[Path], gate: list[Path] | None = None, count: int =
 def quantize(
     folder: Path,
     crops: Crops,
-    precisions: Collection[Precision] = (Precision.INT8,),
+    precisions: Collection[Precision] = PRECISIONS,
     judge: Judge | None = None,
     device: Device = Device.CPU,
 ) -> Bundle:
@@ -125,7 +126,7 @@ def _jury(studio: Studio, task: _Task) -> Jury:
         few = task.crops.calibration[:: max(1, len(task.crops.calibration) // GALLERY)]
         swaps = {name: studio.fp32(name, few) for name in names}
         known = gallery(task.judge, swaps, task.crops.gate[:GALLERY])
-    return Jury(names, task.crops.gated_on, studio.provider, task.judge, known)
+    return Jury(names, task.crops.gated_on, studio.provider, task.judge, known, studio.emulates)
 
 
 def _entry(writer: BundleWriter, stem: str, task: _Task, made: Made, gate: Gate) -> Variant:
@@ -192,8 +193,13 @@ def _parser() -> argparse.ArgumentParser:
         "--gate", type=Path, nargs="+", metavar="FOLDER", help="crops to measure with (default: a quarter)"
     )
     parser.add_argument("--count", type=int, default=COUNT, help="how many of each (default: %(default)s)")
-    parser.add_argument("--precisions", nargs="+", choices=["int8", "fp16"], default=["int8"])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the gate is measured")
+    parser.add_argument("--precisions", nargs="+", choices=[*PRECISIONS], default=[*PRECISIONS])
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="where gates are measured; fp16's on a CPU by arithmetic that rounds every result as CUDA does",
+    )
     parser.add_argument("--no-judge", action="store_true", help="leave the judge's top-1 out")
     parser.add_argument("--threads", type=int, help="of torch and onnxruntime")
     return parser

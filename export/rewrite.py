@@ -29,6 +29,11 @@ def rearranged(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def scaled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` that computes the same, without the features' scale as a step of its own."""
+    return _each_node(_each_node(model, _biases), _scales_into_convolutions)
+
+
 Step = Callable[[Wiring, onnx.NodeProto], list[onnx.NodeProto] | None]
 
 

@@ -13,16 +13,16 @@ import onnx
 import torch
 
 from export.borrow import borrowing
-from export.bundle import ExportError
-from export.calibration import BATCH, ranges
+from export.calibration import BATCH, peaks, ranges
+from export.fp16 import Halves, to_fp16
 from export.gate import likeness
 from export.int8 import Plan, to_int8
-from export.rewrite import rearranged
+from export.rewrite import rearranged, scaled
 from export.sensitivity import sensitive
 from faceswap.bundle import Bundle, FileEntry
 from faceswap.faces import Pixels
 from faceswap.precisions import Precision
-from faceswap.sessions import Device, Session, SessionFactory
+from faceswap.sessions import CPU, CUDA, Device, Session, SessionFactory
 
 LOOKED_AT = 32
 """Crops on which layers are told apart."""
@@ -85,6 +85,11 @@ class Studio:
         return self._run(self._made.get(decoder.path) or self._open_fp32(decoder), latents)
 
     @property
+    def emulates(self) -> str | None:
+        """CUDA, where float16 is measured without it; else None: every graph runs as the service runs it."""
+        return CUDA if self.precision is Precision.FP16 and self.provider == CPU else None
+
+    @property
     def _encoder(self) -> FileEntry:
         return self.bundle.manifest.encoder.graph
 
@@ -97,9 +102,9 @@ class Studio:
         return self._fp32[file.path]
 
     def _make(self, file: FileEntry, inputs: Array, score: Callable[[Session], float]) -> Made:
-        if self.precision is not Precision.INT8:
-            raise ExportError(f"there is no way yet to make {self.precision} graphs")
         weights = self.bundle.read(file)
+        if self.precision is Precision.FP16:
+            return self._make_fp16(file, inputs, weights)
         model = rearranged(onnx.load_from_string(weights))
         plan = Plan(model)
         limits = ranges(model, plan.tensors, inputs, self.factory.threads)
@@ -113,6 +118,17 @@ class Studio:
         self._made[file.path] = opened(data)
         measured = {layer: f"SSIM {won:+.4f}" for layer, won in in_float.items()}
         return data, {**plan.unfit, **measured}
+
+    def _make_fp16(self, file: FileEntry, inputs: Array, weights: bytes) -> Made:
+        model = scaled(onnx.load_from_string(weights))
+        halves = Halves(model)
+        exponents = halves.exponents(peaks(model, halves.tensors, inputs, self.factory.threads))
+        data = borrowing(to_fp16(model, exponents), weights, PurePosixPath(file.path).name)
+        self._made[file.path] = self._open(file, weights, data)
+        if self.emulates:
+            emulation = to_fp16(model, exponents, emulated=True).SerializeToString()
+            self._made[file.path] = self.factory.open(emulation, f"the emulation of {file.path}")
+        return data, {}
 
     def _open(self, file: FileEntry, weights: bytes, graph: bytes) -> Session:
         name = PurePosixPath(file.path).name

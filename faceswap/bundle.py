@@ -95,11 +95,17 @@ class Gate(_Entry):
     samples: Annotated[int, Field(ge=1)]
     sources: str
     provider: str
+    emulates: str | None = None
+    """The provider whose rounding was carried out on `provider`, result by result, as it was not there."""
     ssim: Annotated[float, Field(ge=-1, le=1)]
     error: Annotated[float, Field(ge=0)]
     judge: str | None = None
     top1: Share | None = None
     top1_fp32: Share | None = None
+
+    def holds_on(self, provider: str | None) -> bool:
+        """Whether the figures tell what `provider` does."""
+        return provider is not None and provider in (self.provider, self.emulates)
 
     @property
     def passed(self) -> bool:

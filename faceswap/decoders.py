@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable
 from contextlib import AbstractContextManager
 
+import numpy as np
+
 from faceswap.bundle import Bundle, IdentityEntry
 from faceswap.errors import BundleError
 from faceswap.faces import CROP_SIZE
@@ -95,8 +97,12 @@ class DecoderBank:
         return self._cache.limit_bytes
 
     def _open(self, entry: IdentityEntry) -> Session:
-        """Read, checked and run once."""
-        return self._graphs.open(entry.decoder, entry.variants, self._signature)
+        """Read, checked and run once in every size that batches have."""
+        session = self._graphs.open(entry.decoder, entry.variants, self._signature)
+        sizes = self._graphs.factory.batch_sizes
+        for size in sizes if len(sizes) > 1 else ():  # the check was a run already
+            session.run(np.zeros((size, *self._signature.takes.shape), self._signature.takes.dtype))
+        return session
 
     def _key(self, entry: IdentityEntry) -> Hashable:
         """A session depends on its files and its precision, so bundles with the same files share it."""

@@ -53,3 +53,7 @@ class BundleError(SwapError):
 
 class DeviceError(SwapError):
     """The asked device cannot run the graphs; there is no silent change to another."""
+
+
+class DeviceLostError(DeviceError):
+    """The device failed while it ran, or ran out of memory: only a new process gets it back."""

@@ -89,12 +89,12 @@ class Graphs:
         return cheapest if self.wanted is Precision.AUTO else self.wanted
 
     def _passes(self, variants: Variants) -> bool:
-        """A gate holds for the provider that it was measured on, and who asks by name needs none."""
+        """A gate holds for the provider it was measured for, and who asks by name needs none."""
         variant = variants.get(self.wanted_here.value)
         if variant is None:
             return False
         asked = self.wanted is not Precision.AUTO
-        return asked or (variant.gate.passed and variant.gate.provider == self.factory.provider)
+        return asked or (variant.gate.passed and variant.gate.holds_on(self.factory.provider))
 
     def check(self) -> None:
         """Every network of the bundle must have the precision that was asked for by name."""

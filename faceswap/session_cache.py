@@ -16,7 +16,7 @@ from faceswap.sessions import Session
 FIRST_RATIO = 2.0
 """Memory over file size, until it has been measured: weights are stored as float16 and run as float32."""
 BOUNDS = 1.0, 4.0
-"""What lies outside was another thread's memory; and on CUDA the weights are not in this process's."""
+"""What lies outside was another thread's memory."""
 SAMPLES = 15
 
 
@@ -39,8 +39,13 @@ class SessionCache:
         limit_bytes: int | None = None,
         heap: Callable[[], int | None] = memory.heap_bytes,
         trim: Callable[[], None] = memory.trim,
+        most: Callable[[], float] = lambda: BOUNDS[1],
     ) -> None:
-        """No limit without `limit_bytes`. `heap` counts the bytes in use, `trim` gives freed ones back."""
+        """No limit without `limit_bytes`. `heap` counts the bytes in use, `trim` gives freed ones back.
+
+        `most` is the largest ratio of memory to file size that is believed.
+        """
+        self._most = most
         self.limit_bytes = limit_bytes
         self._heap = heap
         self._trim = trim
@@ -147,7 +152,7 @@ class SessionCache:
             place.session.set_result(session)
 
     def _note(self, file_bytes: int, ratio: float) -> None:
-        low, high = BOUNDS
+        low, high = BOUNDS[0], self._most()
         self._ratios.setdefault(file_bytes, deque(maxlen=SAMPLES)).append(min(max(ratio, low), high))
 
     def _estimate(self, file_bytes: int) -> int:

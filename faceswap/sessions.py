@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
@@ -19,12 +20,13 @@ import numpy.typing as npt
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
-from faceswap.errors import BundleError, DeviceError
+from faceswap import memory
+from faceswap.cuda import CudaOptions, Cudart, Fault, Lane, LockLane, ThreadLane
+from faceswap.cuda_session import NOT_RECORDED, CudaSession, Plain
+from faceswap.errors import BundleError, DeviceError, DeviceLostError
 from faceswap.signatures import Signature, check_signature, first_line
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
-"""EXHAUSTIVE, the default, searches 0.3-1.3 s for every new batch size."""
 SESSION_ENTRIES = {
     # Spinning threads eat the very cores that other requests decode and detect on.
     "session.intra_op.allow_spinning": "0",
@@ -37,6 +39,9 @@ SESSION_ENTRIES = {
 
 EXACT_BYTES = {"session.x64quantprecision": "1"}
 """Sums of 8-bit products that cannot overflow; 2.5 times slower on a CPU that needs no such care."""
+
+BREAKING = {"RuntimeException", "EPFail"}
+"""onnxruntime's errors for CUDA that fails or has no memory left; graphs at fault mostly have others."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +92,25 @@ class SessionFactory:
     """Opens graphs on one device, which the first graph settles for all."""
 
     def __init__(
-        self, device: Device | str = Device.AUTO, threads: int | None = None, runtime: Any = onnxruntime
+        self,
+        device: Device | str = Device.AUTO,
+        threads: int | None = None,
+        runtime: Any = onnxruntime,
+        cuda: CudaOptions | None = None,
+        find_cudart: Callable[[], Cudart | None] = Cudart.find,
     ) -> None:
-        """`threads` is per run, default every core there is; `runtime` is the onnxruntime module."""
+        """`threads` is per run, default every core there is; `runtime` is the onnxruntime module.
+
+        `find_cudart` is called once CUDA is to be used.
+        """
         self.device = Device(device)
         self.threads = threads or available_cores()
+        self.cuda = cuda or CudaOptions()
+        self.fault = Fault()
         self._runtime = runtime
+        self._find_cudart = find_cudart
+        self._cudart: Cudart | None = None
+        self._lane: Lane | None = ThreadLane() if self.cuda.graphs else None
         self._lock = threading.Lock()
         self._provider = CPU if self._is_settled() else None
         self._arena = True
@@ -118,6 +136,24 @@ class SessionFactory:
     def provider(self) -> str | None:
         """Where the graphs run; None until the first one has been opened, if that is to decide."""
         return self._provider
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """To be run once before the first request: the first run of each size is slow."""
+        return self.cuda.buckets if self._provider == CUDA else (1,)
+
+    @property
+    def largest_ratio(self) -> float:
+        """Of a session's memory to its file, that is believed.
+
+        On CUDA its arena holds what the largest batch needs between layers: far more than the weights.
+        """
+        return 64.0 if self._provider == CUDA else 4.0
+
+    def memory_bytes(self) -> int | None:
+        """In use where the graphs run: on the device, or of this process's heap; None if it is not known."""
+        on_device = self._provider == CUDA and self._cudart is not None
+        return self._cudart.used_bytes() if on_device and self._cudart else memory.heap_bytes()
 
     def open(
         self,
@@ -171,20 +207,49 @@ class SessionFactory:
     def _on_cuda(self, graph: _Source, name: str, signature: Signature | None) -> Session:
         if not self._has_cuda:
             raise DeviceError("this onnxruntime wheel has no CUDA (onnxruntime-gpu has)")
+        self.fault.check()
         if self._provider is None:
             self._runtime.preload_dlls()
+            self._cudart = self._find_cudart()
+        lane = self._lane or LockLane()
         try:
-            raw = self._create_on_cuda(graph, name)
-            check_signature(raw, name, signature)  # a driver too old for the card is found by a run only
+            # In the lane, because nothing may allocate while a CUDA graph is recorded.
+            raw = lane.run(lambda: self._proved_on_cuda(graph, name, signature))
         except (BundleError, DeviceError):
             raise
         except Exception as error:
+            if self._provider == CUDA and self._is_breaking(error, graph):
+                self.fault.note(f"{name}: {first_line(error)}")
+                raise DeviceLostError(first_line(error)) from error
             raise DeviceError(f"{name} does not run on CUDA: {first_line(error)}") from error
-        return OrtSession(raw)
+        return CudaSession(raw, self._runtime, self.cuda, lane, self.fault, self._cudart)
+
+    def _is_breaking(self, error: Exception, graph: _Source) -> bool:
+        """Is it the device, or the graph, which a reload brought? Only one without fault opens on a CPU."""
+        if self._cudart is not None and self._cudart.used_bytes() is None:
+            return True  # after an error of its own CUDA answers no call any more
+        return type(error).__name__ in BREAKING and self._opens_on_cpu(graph)
+
+    def _opens_on_cpu(self, graph: _Source) -> bool:
+        try:
+            self._create(graph, [CPU], {})
+        except Exception:
+            return False
+        return True
+
+    def _proved_on_cuda(self, graph: _Source, name: str, signature: Signature | None) -> Any:
+        raw = self._create_on_cuda(graph, name)
+        plain = raw
+        if self.cuda.graphs:
+            options = self._runtime.RunOptions()
+            options.add_run_config_entry("gpu_graph_id", NOT_RECORDED)
+            plain = Plain(raw, options)
+        check_signature(plain, name, signature)  # a driver too old for the card is found by a run only
+        return raw
 
     def _create_on_cuda(self, graph: _Source, name: str) -> Any:
         """Wholly on CUDA if that can be; shape arithmetic may stay on the CPU, which is logged."""
-        providers = [(CUDA, CUDA_OPTIONS)]
+        providers = [(CUDA, self.cuda.provider())]
         try:
             raw = self._create(graph, providers, {"session.disable_cpu_ep_fallback": "1"})
             _refuse_cpu(raw, name)

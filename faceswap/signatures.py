@@ -9,7 +9,7 @@ import numpy as np
 
 from faceswap.errors import BundleError
 
-_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ def check_signature(session: Any, name: str, signature: Signature | None) -> Non
 
 
 def _declared(value: Any) -> str:
-    return f"{_DTYPES.get(value.type, value.type)} ({', '.join(str(side) for side in value.shape)})"
+    return f"{DTYPES.get(value.type, value.type)} ({', '.join(str(side) for side in value.shape)})"
 
 
 def _fits(value: Any, tensor: Tensor) -> bool:
     """Does the graph's input or output allow `tensor` in any batch size? Sides may be left open."""
-    if _DTYPES.get(value.type) != tensor.dtype or len(value.shape) != len(tensor.shape) + 1:
+    if DTYPES.get(value.type) != tensor.dtype or len(value.shape) != len(tensor.shape) + 1:
         return False
     batch, *sides = value.shape
     pairs = zip(sides, tensor.shape, strict=True)

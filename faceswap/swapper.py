@@ -12,6 +12,7 @@ import numpy.typing as npt
 from faceswap import blending
 from faceswap.alignment import Template, align
 from faceswap.bundle import Bundle
+from faceswap.cuda import CudaOptions
 from faceswap.decoders import DecoderBank
 from faceswap.detection import FaceDetector, LibFaceDetection
 from faceswap.errors import NoFaceError, NoSuchFaceError, WrongCropSizeError
@@ -71,14 +72,16 @@ class Swapper:
         precision: Precision | str = Precision.AUTO,
         decoder_bytes: int | None = None,
         pinned: Collection[str] = (),
+        cuda: CudaOptions | None = None,
     ) -> Swapper:
         """The swapper of a bundle's folder; BundleError or DeviceError, each in one line.
 
         Decoders that were not used for long are let go when all take more than `decoder_bytes` of
-        memory, except those of `pinned` identities; without a limit all that were used stay.
+        memory (of the device on CUDA), except those of `pinned` identities; without a limit all that were
+        used stay. `cuda` is for sessions on CUDA.
         """
-        opened, factory = Bundle.open(Path(bundle)), SessionFactory(device, threads)
-        cache = SessionCache(decoder_bytes)
+        opened, factory = Bundle.open(Path(bundle)), SessionFactory(device, threads, cuda=cuda)
+        cache = SessionCache(decoder_bytes, factory.memory_bytes, most=lambda: factory.largest_ratio)
         swapper = cls(opened, factory, LibFaceDetection(), precision, cache, pinned)
         swapper.take_over()
         return swapper
@@ -112,6 +115,11 @@ class Swapper:
     def provider(self) -> str:
         """Where the graphs really run, in onnxruntime's words."""
         return self._encoder.provider
+
+    @property
+    def failure(self) -> str | None:
+        """Why the device has broken, if it has: nothing can be swapped any more by this process."""
+        return self._graphs.factory.fault.reason
 
     @property
     def precision(self) -> Precision:
@@ -225,8 +233,9 @@ class Swapper:
         return blending.paste(photo, crop, face, mask, self._turn(crop))
 
     def warm_up(self) -> None:
-        """The first run of the encoder is slower than the rest; decoders are tried when loaded."""
-        self.encode(np.zeros((1, *_CROP_SHAPE), np.uint8))
+        """The first run of each batch size is slower than the rest; decoders are tried when loaded."""
+        for size in self._graphs.factory.batch_sizes:
+            self.encode(np.zeros((size, *_CROP_SHAPE), np.uint8))
         self.decoders.load_pinned()
 
     def _turn(self, crop: Crop) -> float:

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -19,6 +20,7 @@ from service.errors import SigningError
 from service.library import PhotoSwapper
 from service.lifecycle import Phase
 from service.parts import Parts
+from service.processes import serve_together
 from service.server import Server
 from service.settings import LogLevel, Settings, complaint, unknown_variables
 from service.wire import BoundedProtocol
@@ -33,8 +35,13 @@ class StartError(Exception):
 
 
 def main(arguments: list[str] | None = None) -> int:
+    return guarded(arguments, lambda settings: run(settings, arguments))
+
+
+def guarded(arguments: list[str] | None, step: Callable[[Settings], int]) -> int:
+    """`step` with the settings; what is the user's to mend is one line and REFUSED."""
     try:
-        return run(read_settings(arguments))
+        return step(read_settings(arguments))
     except (StartError, BundleError, DeviceError, SigningError) as error:
         return _refuse(error)
     except KeyboardInterrupt:  # before the server took over the signals
@@ -53,21 +60,31 @@ def read_settings(arguments: list[str] | None) -> Settings:
         raise StartError(complaint(error)) from None
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, arguments: list[str] | None) -> int:
     configure_log(settings.log_level)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server reloads by it
     for name in unknown_variables():
         log.warning("no setting reads the variable %s", name)
     with bind(settings.host, settings.port) as listener:
-        swapper = Swapper.open(
-            settings.bundle,
-            settings.device,
-            settings.threads,
-            settings.precision,
-            settings.decoder_bytes(),
-            settings.pinned,
-        )
-        return serve(settings, swapper, listener)
+        if settings.processes > 1:
+            given = sys.argv[1:] if arguments is None else arguments
+            return serve_together(settings.processes, listener, given)
+        return open_and_serve(settings, listener)
+
+
+def open_and_serve(
+    settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None
+) -> int:
+    swapper = Swapper.open(
+        settings.bundle,
+        settings.device,
+        settings.threads,
+        settings.precision,
+        settings.decoder_bytes(),
+        settings.pinned,
+        settings.cuda(),
+    )
+    return serve(settings, swapper, listener, ready)
 
 
 def configure_log(level: LogLevel) -> None:
@@ -76,8 +93,13 @@ def configure_log(level: LogLevel) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
-def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) -> int:
-    """Runs until a signal comes; the exit code."""
+def serve(
+    settings: Settings,
+    swapper: PhotoSwapper,
+    listener: socket.socket,
+    ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Runs until a signal comes; the exit code. `ready` is called once, when the networks are warm."""
     app = create_app(settings, swapper)
     parts: Parts = app.state.parts
     # Both named: "auto" takes what happens to be installed. uvloop was no faster here than asyncio.
@@ -91,7 +113,12 @@ def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) ->
         ws_max_size=settings.stream_frame_bytes,
         ws_per_message_deflate=False,  # frames are compressed already
     )
-    Server(config, parts, lambda: _announce(parts, listener)).run([listener])
+
+    def announce() -> None:
+        _announce(parts, listener)
+        ready()
+
+    Server(config, parts, announce).run([listener])
     return REFUSED if parts.lifecycle.phase is Phase.FAILED else 0  # the log has said why
 
 

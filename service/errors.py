@@ -116,6 +116,13 @@ class NotLiveError(ServiceError):
         super().__init__(f"these workers have stopped: {', '.join(dead)}; restart the service")
 
 
+class DeviceGoneError(NotLiveError):
+    """CUDA has failed: only a new process gets the device back."""
+
+    def __init__(self) -> None:
+        ServiceError.__init__(self, "the device has failed; restart the service")
+
+
 class AdminClosedError(ServiceError):
     """The service was started without an admin key."""
 
@@ -167,6 +174,7 @@ class Kind:
         return f"/problems/{self.slug}"
 
 
+_REPLACED = "the service has lost its device and is ending; send the request again, or to another one"
 _SEE_LOG = "the service could not do this; the request id finds the reason in its log"
 
 TABLE: dict[type[Exception], Kind] = {
@@ -195,6 +203,9 @@ TABLE: dict[type[Exception], Kind] = {
     ClientDisconnect: Kind(499, "client-gone", "The client left", detail="the client closed the connection"),
     InternalError: Kind(500, "internal-error", "Internal error", detail=_SEE_LOG),
     library.BundleError: Kind(500, "bundle-unusable", "The model bundle is damaged", detail=_SEE_LOG),
+    library.DeviceLostError: Kind(
+        503, "device-lost", "The device has failed", retry_after_s=5, detail=_REPLACED
+    ),
     library.DeviceError: Kind(500, "device-failed", "The device cannot run the networks", detail=_SEE_LOG),
     SigningError: Kind(500, "signing-failed", "The picture could not be signed", detail=_SEE_LOG),
     QueueFullError: Kind(503, "queue-full", "The service is full", retry_after_s=1),

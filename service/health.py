@@ -8,7 +8,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from faceswap import memory
-from service.errors import DrainingError, NotLiveError, StartingError
+from service.errors import DeviceGoneError, DrainingError, NotLiveError, StartingError
 from service.library import Decoders
 from service.parts import TheParts
 from service.problems import responses
@@ -56,7 +56,9 @@ def _mib(count: int | None) -> float | None:
 
 @router.get("/live", summary="Is the process alive", responses=responses(NotLiveError))
 async def live(parts: TheParts) -> Live:
-    """503 when a thread that runs the networks has died or hangs: restart the process."""
+    """503 when a thread that runs the networks has died or hangs, or CUDA has failed: restart the process."""
+    if parts.swapper.failure is not None:
+        raise DeviceGoneError
     if dead := parts.batcher.dead_workers():
         raise NotLiveError(dead)
     return Live(status="live")
@@ -67,6 +69,6 @@ async def live(parts: TheParts) -> Live:
 )
 async def ready(parts: TheParts) -> Ready:
     """503 until the networks are warmed, and again from SIGTERM on."""
-    parts.lifecycle.require_ready()
     await live(parts)
+    parts.lifecycle.require_ready()
     return Ready(status="ready", provider=parts.swapper.provider)

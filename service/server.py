@@ -1,4 +1,7 @@
-"""uvicorn with manners: ready turns red before the sockets close, and a stop on request exits with 0."""
+"""uvicorn with manners: ready turns red before the sockets close, and a stop on request exits with 0.
+
+A service whose device has failed stops by itself, with another exit code.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,8 @@ class Server(uvicorn.Server):
         if phase is Phase.READY and not self._announced:
             self._announced = True
             self._on_ready()
+        if phase is Phase.READY and self._parts.swapper.failure is not None:
+            self._parts.lifecycle.failed()  # what is in flight is answered, then a supervisor starts another
         if phase is Phase.FAILED:
             self.should_exit = True
         return await super().on_tick(counter)

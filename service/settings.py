@@ -10,11 +10,14 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from faceswap.cuda import CudaOptions
 from faceswap.images import MAX_PIXELS
 from faceswap.precisions import Precision
 from faceswap.sessions import Device, available_cores
 
 ENV_PREFIX = "FACESWAPD_"
+ON_CUDA = 32
+"""Largest batch there: half of the faces that are inside at most, so that one gathers while one runs."""
 
 
 Count = Annotated[int, Field(ge=1, le=256)]
@@ -47,6 +50,10 @@ class Settings(BaseSettings):
         Precision,
         Field(description="auto, fp32, int8 (CPU) or fp16 (CUDA); auto: the fastest that passed its gate."),
     ] = Precision.AUTO
+    processes: Annotated[
+        int,
+        Field(ge=1, le=64, description="Services behind the one port, each with networks of its own."),
+    ] = 1
     workers: Annotated[
         Count | None,
         Field(description="Threads that run the networks; one per core, on CUDA one."),
@@ -62,6 +69,15 @@ class Settings(BaseSettings):
     batch_window_ms: Annotated[
         float, Field(ge=0, le=1000, description="How long a free worker waits for more faces to come.")
     ] = 0.0
+    cuda_graphs: Annotated[
+        bool, Field(description="Record the networks' kernels once for each batch size and replay them.")
+    ] = False
+    cuda_arena_mib: Annotated[
+        int | None, Field(ge=16, description="Most device memory for the arena of one network; no limit.")
+    ] = None
+    cuda_channels_last: Annotated[
+        bool, Field(description="Ask CUDA for convolutions with channels last.")
+    ] = False
     decoder_memory_mib: Annotated[
         int,
         Field(ge=0, description="Decoders that were not used for long are let go above this; 0: never."),
@@ -136,7 +152,11 @@ class Settings(BaseSettings):
         return self.workers or (1 if _on_cuda(provider) else available_cores())
 
     def batch_limit(self, provider: str) -> int:
-        return self.max_batch or (32 if _on_cuda(provider) else 8)
+        return self.max_batch or (ON_CUDA if _on_cuda(provider) else 8)
+
+    def cuda(self) -> CudaOptions:
+        arena = self.cuda_arena_mib * 2**20 if self.cuda_arena_mib else None
+        return CudaOptions(self.max_batch or ON_CUDA, self.cuda_graphs, arena, self.cuda_channels_last)
 
     def loader_count(self) -> int:
         """Threads that load decoders: a load takes tens of milliseconds, and the cores have other work."""

@@ -56,7 +56,7 @@ def crops(faces: Pixels) -> Crops:
 @pytest.fixture(scope="module")
 def quantized(exported: Bundle, crops: Crops, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("quantized") / "small"
-    return quantize(Path(shutil.copytree(exported.folder, folder)), crops)
+    return quantize(Path(shutil.copytree(exported.folder, folder)), crops, [Precision.INT8])
 
 
 def optimised(graph: bytes, path: Path, weights: tuple[str, bytes] | None = None) -> Counter[str]:
@@ -137,7 +137,7 @@ def test_the_fp32_bundle_stays_as_it_was(quantized: Bundle, exported: Bundle) ->
 
 def test_the_same_crops_give_the_same_files(quantized: Bundle, crops: Crops) -> None:
     before = contents(quantized.folder)
-    quantize(quantized.folder, crops)
+    quantize(quantized.folder, crops, [Precision.INT8])
     after = contents(quantized.folder)
     assert before.keys() == after.keys()
     assert {n for n in before if before[n] != after[n]} <= {"manifest.json"}

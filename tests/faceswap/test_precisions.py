@@ -139,17 +139,26 @@ def on_gpu(**options: Any) -> SessionFactory:
 ENCODER = Signature(Tensor("uint8", (64, 64, 3)), Tensor("float32", (48, 16, 16)))
 
 
-@pytest.mark.parametrize("measured", [True, False])
-def test_on_cuda_fp16_is_taken_where_it_was_measured_there(
-    bundle: Path, edit_manifest: Callable[[Edit], None], measured: bool
+@pytest.mark.parametrize(
+    ("gate", "taken"),
+    [
+        ({"provider": CUDA}, True),
+        ({"provider": CPU, "emulates": CUDA}, True),
+        ({"provider": CPU, "emulates": CUDA, "ssim": 0.96}, False),
+        ({"provider": CPU}, False),
+    ],
+    ids=["measured there", "emulated", "emulated and failed", "measured elsewhere"],
+)
+def test_on_cuda_fp16_is_taken_where_it_was_measured_for_it(
+    bundle: Path, edit_manifest: Callable[[Edit], None], gate: dict[str, Any], taken: bool
 ) -> None:
-    edit_manifest(lambda m: variants_of(m, "fp16", provider=CUDA if measured else CPU))
+    edit_manifest(lambda m: variants_of(m, "fp16", **gate))
     opened = Bundle.open(bundle)
     entry = opened.manifest.encoder
     graphs = Graphs(opened, on_gpu(gpu=True))
     session = graphs.open(entry.graph, entry.variants, ENCODER)
     assert session.provider == CUDA
-    assert graphs.precision(entry.variants) == ("fp16" if measured else "fp32")
+    assert graphs.precision(entry.variants) == ("fp16" if taken else "fp32")
     assert Graphs(opened, graphs.factory, Precision.FP16).precision(entry.variants) == "fp16"
 
 

@@ -109,6 +109,7 @@ class FakeSwapper:
 
     provider = "CPUExecutionProvider"
     precision = Precision.FP32
+    failure: str | None = None
     bundle = FakeShelf()
 
     def __init__(self) -> None:
