@@ -80,12 +80,11 @@ class Replica:
         except ServiceError as error:
             return {"refused": str(error)}
 
-    async def _warm(self, identity: str) -> str:
+    @serve.multiplexed(max_num_models_per_replica=WARM_NAMES)  # type: ignore[untyped-decorator]  # an extra
+    async def warm(self, identity: str) -> str:
+        """Loads the identity; Ray tells its routers that this replica has it."""
         await self._parts.loader.warm(self._parts.swapper, identity, Clock())
         return identity
-
-    warm = serve.multiplexed(max_num_models_per_replica=WARM_NAMES)(_warm)
-    """Loads the identity; Ray tells its routers that this replica has it."""
 
 
 class Warmed:
