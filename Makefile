@@ -42,7 +42,7 @@ $(DEV)/.made-$(VERSION): EXTRAS := cpu,train,dev
 LOCK := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
 LICENCES := MIT;BSD;Apache;PSF$(if $(filter cuda,$(DEVICE)),;NVIDIA)
 
-.PHONY: help serve test test-service lint format bench demo train-demo audit sbom licences locks clean python
+.PHONY: help serve test test-service torture lint format bench demo train-demo audit sbom licences locks clean python
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -56,6 +56,9 @@ test: lint ## lint, then all tests
 
 test-service: $(TEST)/.made-$(VERSION) ## the tests that need no torch, in an environment without it
 	$(TEST)/bin/python -m pytest $(ARGS)
+
+torture: $(DEV)/.made-$(VERSION) ## hostile input and faults in full, 45 minutes: benchmarks/results/torture.json
+	$(DEV)/bin/python -m benchmarks.torture $(ARGS)
 
 lint: $(DEV)/.made-$(VERSION) ## ruff, mypy --strict, import-linter
 	$(DEV)/bin/ruff check .

@@ -70,7 +70,7 @@ def torture(operation: Any, strategy: Any, base_url: str, mode: str, tally: Tall
             answer = case.call(base_url=base_url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
         except (UnicodeError, ValueError):
             return  # what no client can send
-        tally.note(f"OpenAPI, {mode}", requests=1)
+        tally.note(f"OpenAPI, {mode}", requests=1, **{f"answers_{answer.status_code}": 1})
         assert (wrong := complain(operation, answer)) is None, f"{wrong}\n{case.as_curl_command()}"
 
     try:
