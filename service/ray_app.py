@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = Settings()
-        os.environ.setdefault(PROXY_CALLBACK, f"{__spec__.name}:in_the_proxy")
+        os.environ.setdefault(PROXY_CALLBACK, f"{__name__}:in_the_proxy")
         ray.init(address="auto" if options.reload else None, log_to_driver=not options.reload)
         if options.reload:
             answers = reload()
@@ -154,5 +154,5 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # by its name: Ray's processes must find the classes again
+    sys.exit(importlib.import_module("service.ray_app").main())

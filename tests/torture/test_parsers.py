@@ -95,8 +95,8 @@ def parsed(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 def outcome(data: bytes, cuts: Iterable[int]) -> object:
     try:
         return parsed(data, cuts)
-    except (BadMultipartError, NoImageError) as error:
-        return type(error)
+    except (BadMultipartError, NoImageError):
+        return "refused"  # which of the two: python-multipart's parser can depend on the pieces
 
 
 def test_forms(tally: Tally) -> None:
