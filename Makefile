@@ -42,7 +42,7 @@ $(DEV)/.made-$(VERSION): EXTRAS := cpu,train,dev
 LOCK := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
 LICENCES := MIT;BSD;Apache;PSF$(if $(filter cuda,$(DEVICE)),;NVIDIA)
 
-.PHONY: help serve test test-service test-e2e lint format bench demo train-demo openapi notebook audit sbom licences locks clean python
+.PHONY: help serve test test-service test-e2e torture lint format bench demo train-demo openapi notebook audit sbom licences locks clean python
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -62,6 +62,9 @@ test-service: $(TEST)/.made-$(VERSION) ## the tests that need no torch, in an en
 test-e2e: $(DEV)/.made-$(VERSION) ## the page at / in Chromium, which apt installs if it is missing
 	@$(DEV)/bin/python -m tests.page.browser
 	$(DEV)/bin/python -m pytest tests/page $(ARGS)
+
+torture: $(DEV)/.made-$(VERSION) ## hostile input and faults in full, 45 minutes: benchmarks/results/torture.json
+	$(DEV)/bin/python -m benchmarks.torture $(ARGS)
 
 lint: $(DEV)/.made-$(VERSION) ## ruff, mypy --strict, import-linter
 	$(DEV)/bin/ruff check .

@@ -79,7 +79,7 @@ def read_image(data: bytes, max_pixels: int = MAX_PIXELS, at_least: int | None =
             _draft(picture, at_least)
         picture.load()  # before the EXIF block, whose reader may load a PNG and hide what that raised
         turn = _turn(picture)
-        picture = _to_rgb(picture)  # rebound: at 50 Mpx every copy less is 200 MB
+        picture = _opaque(picture)  # rebound: at 50 Mpx every copy less is 200 MB
         if turn is not None:
             picture = picture.transpose(turn)
         return Image(_pixels(picture))
@@ -122,26 +122,28 @@ def _turn(picture: PillowImage.Image) -> PillowImage.Transpose | None:
     return None
 
 
-def _to_rgb(picture: PillowImage.Image) -> PillowImage.Image:
+def _opaque(picture: PillowImage.Image) -> PillowImage.Image:
+    """In any mode that converts to RGB as it is."""
     if picture.mode.startswith("I"):  # 16-bit grey: keep the high byte
         wide = np.asarray(picture).astype(np.uint16)
-        return PillowImage.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
+        return PillowImage.fromarray((wide >> 8).astype(np.uint8))
     if picture.has_transparency_data:
         layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         white = PillowImage.new("RGB", picture.size, "white")
         white.paste(layer, mask=layer)
         return white
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    return picture
 
 
 def _pixels(picture: PillowImage.Image) -> Pixels:
-    """(H, W, 3) of an RGB picture, strip by strip: np.asarray would hold three copies at once."""
+    """(H, W, 3), strip by strip: convert and np.asarray would hold three more copies at once."""
     width, height = picture.size
     pixels = np.empty((height, width, 3), np.uint8)
     rows = max(_STRIP_PIXELS // width, 1)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+        strip = picture.crop((0, top, width, bottom))
+        pixels[top:bottom] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     return pixels
 
 

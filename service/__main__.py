@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -146,12 +148,13 @@ def _announce(parts: Parts, listener: socket.socket) -> None:
     names = [entry.name for entry in parts.swapper.manifest.identities]
     target = "will" if "will" in names or not names else names[0]
     photo = "examples/a.jpg" if Path("examples/a.jpg").exists() else "photo.jpg"
-    sys.stdout.write(
+    lines = (
         f"faceswapd is ready: http://{address} ({_shown(names)}; {parts.swapper.provider}, "
         f"{parts.swapper.precision}, {parts.workers} workers)\n"
         f"  curl -F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
     )
-    sys.stdout.flush()
+    with suppress(OSError):  # a full disk or a reader that has left is no reason not to serve
+        os.write(sys.stdout.fileno(), lines.encode())  # not by a buffer, whose last flush would fail at exit
 
 
 def _shown(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from faceswap.errors import DeviceError, SwapError
 from faceswap.sessions import Device
-from service import admin, docs_page, finding, health, page, problems, routes, stream_route
+from service import admin, docs_page, finding, health, page, problems, routes, stream_route, v2_routes
 from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
@@ -29,6 +29,7 @@ from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import SwapPipeline
 from service.telemetry import Clock, Telemetry
+from service.v2_errors import V2Errors
 
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = "Swaps faces in photos. Every answer is marked as synthetic; errors are RFC 9457 problems."
@@ -51,11 +52,13 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     )
     app.state.parts = parts
     app.add_middleware(Telemetry)
+    app.add_middleware(V2Errors)
     problems.register(app)
     app.include_router(routes.router)
     app.include_router(finding.router)
     app.include_router(stream_route.router)
     app.include_router(health.router)
+    app.include_router(v2_routes.router)
     app.include_router(admin.router)
     docs_page.mount(app, docs_page.swagger_ui())
     page.mount(app, STATIC)

@@ -26,6 +26,31 @@ class BadMultipartError(ServiceError):
     """The multipart form cannot be read."""
 
 
+class BadTensorError(ServiceError):
+    """The tensors of a /v2 request are not what the networks take."""
+
+
+class BadEncodingError(ServiceError):
+    """The body cannot be unpacked as its Content-Encoding says."""
+
+    def __init__(self) -> None:
+        super().__init__("the body is damaged: it cannot be unpacked as its Content-Encoding says")
+
+
+class UnsupportedEncodingError(ServiceError):
+    """A Content-Encoding that is not known here."""
+
+    def __init__(self) -> None:
+        super().__init__("the Content-Encoding of the body is unknown; send it as it is, gzip or deflate")
+
+
+class UnknownVersionError(ServiceError):
+    """The identity has another decoder than the one asked for."""
+
+    def __init__(self, identity: str, version: str) -> None:
+        super().__init__(f"identity {identity!r} is served in version {version!r} only")
+
+
 class BodyTooLargeError(ServiceError):
     """The body has more bytes than the service takes."""
 
@@ -179,11 +204,14 @@ _SEE_LOG = "the service could not do this; the request id finds the reason in it
 
 TABLE: dict[type[Exception], Kind] = {
     BadMultipartError: Kind(400, "bad-multipart", "The multipart form cannot be read"),
+    BadTensorError: Kind(400, "bad-tensor", "The tensors cannot be used"),
+    BadEncodingError: Kind(400, "bad-encoding", "The body cannot be unpacked"),
     library.TruncatedImageError: Kind(400, "truncated-image", "The picture is cut off or damaged"),
     AdminKeyError: Kind(401, "admin-key", "The admin key is missing or wrong"),
     AdminClosedError: Kind(403, "admin-closed", "The service has no admin key"),
     ForeignPageError: Kind(403, "foreign-page", "A page of another site"),
     library.UnknownIdentityError: Kind(404, "unknown-identity", "No such identity"),
+    UnknownVersionError: Kind(404, "unknown-version", "No such version of the identity"),
     NoPreviewError: Kind(404, "no-preview", "No preview picture"),
     NotFoundError: Kind(404, "not-found", "Not found"),
     MethodNotAllowedError: Kind(405, "method-not-allowed", "Method not allowed"),
@@ -192,6 +220,7 @@ TABLE: dict[type[Exception], Kind] = {
     BodyTooLargeError: Kind(413, "body-too-large", "Too many bytes"),
     library.ImageTooLargeError: Kind(413, "image-too-large", "Too many pixels"),
     UnsupportedBodyError: Kind(415, "unsupported-body", "Neither a form nor a picture"),
+    UnsupportedEncodingError: Kind(415, "unsupported-encoding", "Unknown Content-Encoding"),
     library.NotAnImageError: Kind(415, "not-an-image", "Not a JPEG, PNG or WebP picture"),
     NoImageError: Kind(422, "no-image", "No picture in the request"),
     InvalidParameterError: Kind(422, "invalid-parameter", "A parameter is missing or wrong"),

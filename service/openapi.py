@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from faceswap.images import DigitalSource, ImageFormat
 from service.forms import FIELD
 from service.schemas import Problem, SwapResults
+from service.v2_schemas import InferRequest
 
 _BINARY = {"type": "string", "format": "binary"}
 _RAW_TYPES = [*(format.media_type for format in ImageFormat), "application/octet-stream"]
@@ -122,15 +124,18 @@ def swap_answer(description: str) -> dict[int | str, dict[str, Any]]:
 
 
 class DescribedApp(FastAPI):
-    """FastAPI that also describes Problem and SwapResults, which routes refer to and none returns."""
+    """FastAPI that also describes what routes refer to and none takes or returns by itself."""
 
     def openapi(self) -> dict[str, Any]:
         fresh = self.openapi_schema is None
         schema = super().openapi()
         if fresh:
             template = "#/components/schemas/{model}"
-            _, definitions = models_json_schema(
-                [(Problem, "serialization"), (SwapResults, "serialization")], ref_template=template
-            )
+            models: list[tuple[type[BaseModel], Literal["serialization", "validation"]]] = [
+                (Problem, "serialization"),
+                (SwapResults, "serialization"),
+                (InferRequest, "validation"),
+            ]
+            _, definitions = models_json_schema(models, ref_template=template)
             schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
         return schema

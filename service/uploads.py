@@ -56,6 +56,15 @@ async def read_photos(request: Request, limit: int, timeout_s: float, most: int)
         raise type(error)(f"{error}; {HOW}") from None
 
 
+async def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
+    """The body as it is, whatever its type. BodyTooLargeError, BodyTimeoutError."""
+    try:
+        async with asyncio.timeout(timeout_s), aclosing(_bounded(request, limit)) as stream:
+            return b"".join([chunk async for chunk in stream])
+    except TimeoutError:
+        raise BodyTimeoutError(timeout_s) from None
+
+
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which is cancelled when the client leaves. The body must have been read.
 

@@ -17,6 +17,22 @@ def add(folder: Path, name: str, like: str) -> None:
         manifest["identities"].append({**_entry(manifest, like), "name": name})
 
 
+def fatten(folder: Path, name: str, size: int) -> None:
+    """A decoder of its own for `name`, with a comment of `size` bytes: it draws as before."""
+    with _Manifest(folder) as manifest:
+        entry = _entry(manifest, name)
+        graph = (folder / entry["decoder"]["path"]).read_bytes()
+        text = name.encode().ljust(size)
+        comment = b"\x32" + _varint(len(text)) + text  # ModelProto.doc_string, field 6
+        entry["decoder"] = _write(folder, f"decoders/{name}-{{}}.onnx", graph + comment)
+
+
+def _varint(number: int) -> bytes:
+    """As protobuf writes it: seven bits a byte, the lowest first."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
 def remove(folder: Path, name: str) -> None:
     """Out of the manifest, and its decoder out of the folder."""
     with _Manifest(folder) as manifest:

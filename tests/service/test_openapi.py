@@ -14,6 +14,7 @@ from tests.service.fakes import make_app, serving
 pytestmark = pytest.mark.anyio
 
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
+V2_ERROR = {"$ref": "#/components/schemas/V2Error"}
 BINARY = {"type": "string", "format": "binary"}
 RESULTS = {"application/json", "application/x-ndjson", "application/zip"}
 
@@ -71,9 +72,11 @@ def test_every_error_is_a_problem(schema: dict[str, Any]) -> None:
     for path, operation in operations(schema):
         errors = {status: r for status, r in operation["responses"].items() if status != "200"}
         assert {"500", "default"} <= set(errors), path
+        v2 = path == "/v2" or path.startswith("/v2/")
+        kind, form = ("application/json", V2_ERROR) if v2 else ("application/problem+json", PROBLEM)
         for response in errors.values():
-            assert list(response["content"]) == ["application/problem+json"]
-            assert response["content"]["application/problem+json"]["schema"] == PROBLEM
+            assert list(response["content"]) == [kind]
+            assert response["content"][kind]["schema"] == form
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     assert {"Problem", "ParameterError"} <= set(schema["components"]["schemas"])
 

@@ -1,0 +1,123 @@
+"""SIGKILL under load: what restarts a container restarts the service, and liveness never lies meanwhile."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.server import HOST, free_port, is_ready
+from tests.service.fakes import photo
+from tests.torture.sizes import Tally, sized
+
+ROOT = Path(__file__).parents[2]
+LIVE = "/health/live"
+
+
+class Supervisor:
+    """`restart: unless-stopped` of docker-compose.yml: starts the service whenever it has ended."""
+
+    def __init__(self, bundle: Path) -> None:
+        self.port = free_port()
+        self.starts = 0
+        self.process_id = 0
+        self._stopping = False
+        self._bundle = bundle
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        variables = {"FACESWAPD_PORT": str(self.port), "FACESWAPD_BUNDLE": str(self._bundle)}
+        command = [sys.executable, "-m", "service", "--device", "cpu", "--host", HOST]
+        null = subprocess.DEVNULL
+        while not self._stopping:
+            child = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=null, stderr=null)
+            self.process_id, self.starts = child.pid, self.starts + 1
+            child.wait()
+
+    def stop(self) -> None:
+        self._stopping = True
+        os.kill(self.process_id, signal.SIGTERM)
+        self._thread.join()
+
+
+@contextmanager
+def supervised(bundle: Path) -> Iterator[Supervisor]:
+    supervisor = Supervisor(bundle)
+    try:
+        wait_for(supervisor, up=True)
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def wait_for(supervisor: Supervisor, up: bool) -> float:
+    """Seconds until it is ready, or until it is not."""
+    started = time.perf_counter()
+    while is_ready(supervisor.port) is not up:
+        assert time.perf_counter() - started < 120
+        time.sleep(0.002)
+    return time.perf_counter() - started
+
+
+def swap(port: int) -> int:
+    """The status; 0 if there was no whole answer."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    try:
+        connection.request("POST", "/swap?target=echo&crop=none", photo(), {"Content-Type": "image/png"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def test_sigkill_under_load(identity_bundle: Path, tally: Tally) -> None:
+    """Whoever gets an answer gets a right one: 200, or 503 while the networks are warmed."""
+    with supervised(identity_bundle) as supervisor:
+        over = threading.Event()
+        statuses: list[int] = []
+
+        def client() -> None:
+            while not over.is_set():
+                statuses.append(swap(supervisor.port))
+
+        clients = [threading.Thread(target=client) for _ in range(4)]
+        for each in clients:
+            each.start()
+        try:
+            for _ in range(sized(1, 20)):
+                killed = supervisor.process_id
+                os.kill(killed, signal.SIGKILL)
+                down = wait_for(supervisor, up=False)
+                back = down + wait_for(supervisor, up=True)
+                assert supervisor.process_id != killed
+                tally.note("SIGKILL under load", kills=1, back_s_max=round(back, 2))
+        finally:
+            over.set()
+            for each in clients:
+                each.join()
+        assert swap(supervisor.port) == 200
+    assert set(statuses) <= {0, 200, 503}
+    assert 200 in statuses
+
+
+def test_the_kill_is_seen_by_liveness_at_once(identity_bundle: Path) -> None:
+    """Nothing else answers for it: no parent that goes on saying that all is well."""
+    with supervised(identity_bundle) as supervisor:
+        assert is_ready(supervisor.port, LIVE)
+        os.kill(supervisor.process_id, signal.SIGSTOP)
+        try:
+            os.kill(supervisor.process_id, signal.SIGKILL)
+        finally:
+            wait_for(supervisor, up=True)
+        assert supervisor.starts == 2
