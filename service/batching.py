@@ -14,15 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeVar
 
 from faceswap.faces import Pixels, Swapped
 from service.errors import DeadlineError, DrainingError, InternalError
-from service.inference import Item, Networks, Task, Wish, run_batch
+from service.inference import Item, Job, Networks, Task, Wish, only_networks, run_batch
 from service.telemetry import Clock
 
 IDLE_BEAT_S = 1.0
 STUCK_AFTER_S = 60.0
 """A batch takes well under a second on a CPU; a worker silent for a minute hangs in its driver."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("faceswapd.batching")
 
@@ -91,8 +94,21 @@ class Batcher:
 
         Raises DeadlineError, or what the networks raised. Cancelling it drops the face.
         """
-        with self.wishes(networks, crop, {identity: clock}, deadline) as (face,):
-            return await face
+        return await self.run(networks, only_networks(crop), identity, deadline, clock)
+
+    async def run(
+        self, networks: Networks, job: Job[T], identity: str, deadline: float, clock: Clock
+    ) -> T:
+        """The same for a crop that the worker opens itself, and with what it makes of the face."""
+        assert self._loop is not None, "start() comes first"
+        wish = Wish(identity, clock, self._loop.create_future(), job.finish)
+        timer = self._loop.call_at(deadline, _too_late, wish)
+        try:
+            with self._queued(Item(networks, job.open, [wish], deadline)):
+                result: T = await wish.done
+                return result
+        finally:
+            timer.cancel()
 
     @contextmanager
     def wishes(
@@ -104,9 +120,15 @@ class Batcher:
         block ends is dropped: then the client left or the deadline passed, and nobody waits any more.
         """
         assert self._loop is not None, "start() comes first"
-        loop = self._loop
-        wishes = [Wish(identity, clock, loop.create_future()) for identity, clock in clocks.items()]
-        item = Item(networks, crop, list(wishes), deadline)
+        loop, job = self._loop, only_networks(crop)
+        wishes = [Wish(name, clock, loop.create_future(), job.finish) for name, clock in clocks.items()]
+        with self._queued(Item(networks, job.open, wishes, deadline)):
+            yield [wish.done for wish in wishes]
+
+    @contextmanager
+    def _queued(self, item: Item) -> Iterator[None]:
+        """A block in which the wishes of `item` wait or are worked on; nobody waits for them afterwards."""
+        wishes, item.wishes = item.wishes, list(item.wishes)
         with self._wake:
             if self._stopping:
                 raise DrainingError
@@ -114,7 +136,7 @@ class Batcher:
                 self._waiting.append(item)
                 self._wake.notify(len(wishes))
         try:
-            yield [wish.done for wish in wishes]
+            yield
         finally:
             self._forget(item, wishes)
 
@@ -226,6 +248,11 @@ def _by_networks(batch: Sequence[Task]) -> list[tuple[Networks, list[Task]]]:
 
 def _at_stake(batch: Sequence[Task]) -> list[Wish]:
     return [wish for task in batch for wish in task.at_stake]
+
+
+def _too_late(wish: Wish) -> None:
+    if not wish.done.done():
+        wish.done.set_exception(DeadlineError())
 
 
 def _deliver(wishes: Sequence[Wish]) -> None:
