@@ -26,6 +26,7 @@ from service.parts import Parts
 from service.pool import ImagePool
 from service.reloading import Reloader
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.swapping import SwapPipeline
 from service.telemetry import Clock, Telemetry
 
@@ -49,6 +50,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
         lifespan=_lifespan(parts, pool),
     )
     app.state.parts = parts
+    app.add_middleware(Shortcut, parts=parts)  # the first is the innermost
     app.add_middleware(Telemetry)
     problems.register(app)
     app.include_router(routes.router)
