@@ -96,19 +96,13 @@ class Batcher:
         """
         return await self.run(networks, only_networks(crop), identity, deadline, clock)
 
-    async def run(
-        self, networks: Networks, job: Job[T], identity: str, deadline: float, clock: Clock
-    ) -> T:
+    async def run(self, networks: Networks, job: Job[T], identity: str, deadline: float, clock: Clock) -> T:
         """The same for a crop that the worker opens itself, and with what it makes of the face."""
         assert self._loop is not None, "start() comes first"
         wish = Wish(identity, clock, self._loop.create_future(), job.finish)
-        timer = self._loop.call_at(deadline, _too_late, wish)
-        try:
-            with self._queued(Item(networks, job.open, [wish], deadline)):
-                result: T = await wish.done
-                return result
-        finally:
-            timer.cancel()
+        with self._queued(Item(networks, job.open, [wish], deadline)):
+            result: T = await wish.done
+            return result
 
     @contextmanager
     def wishes(
@@ -248,11 +242,6 @@ def _by_networks(batch: Sequence[Task]) -> list[tuple[Networks, list[Task]]]:
 
 def _at_stake(batch: Sequence[Task]) -> list[Wish]:
     return [wish for task in batch for wish in task.at_stake]
-
-
-def _too_late(wish: Wish) -> None:
-    if not wish.done.done():
-        wish.done.set_exception(DeadlineError())
 
 
 def _deliver(wishes: Sequence[Wish]) -> None:

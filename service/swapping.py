@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from faceswap.errors import ImageTooLargeError, NoSuchFaceError
 from faceswap.faces import Crop, Face, Image, Pixels, Swapped
@@ -15,13 +17,15 @@ from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
 from faceswap.swapper import FACE_ONLY_SIDE
 from service.batching import Batcher
 from service.errors import DeadlineError
-from service.inference import Job
+from service.inference import Job, only_networks
 from service.library import PhotoSwapper
 from service.loading import Loader
 from service.pool import ImagePool
 from service.schemas import CropMode, Output, SwapQuery
 from service.small import SMALL_PIXELS, NotSmallError, may_be_small
 from service.telemetry import Clock
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,12 @@ class SwapPipeline:
                     return await self._swap_small(data, target, query, deadline, clock)
             async with self._in_time(), self._room(query.output, clock):
                 photo = await self._pool.run(clock, self._open, data, query, clock)
+                write = partial(self._write, photo, target=target, query=query, clock=clock)
+                if self._on_cpu and query.output is Output.FACE:
+                    job = Job(lambda: photo.crop.pixels, write)
+                    return await self._run(job, target, deadline, clock)
                 face = await self.decoded(photo.crop.pixels, target, deadline, clock)
-                return await self._pool.run(clock, self._write, photo, face, target, query, clock)
+                return await self._pool.run(clock, write, face)
 
     async def _swap_small(
         self, data: bytes, target: str, query: SwapQuery, deadline: float, clock: Clock
@@ -123,13 +131,9 @@ class SwapPipeline:
             except ImageTooLargeError:
                 raise NotSmallError from None
 
-        def finished(face: Swapped) -> Answer:
-            return self._write(None, face, target, query, clock)
-
-        if not self.swapper.is_loaded(target):
-            async with self._in_time():
-                await self._loader.warm(self.swapper, target, clock)
-        return await self._batcher.run(self.swapper, Job(opened, finished), target, deadline, clock)
+        job = Job(opened, partial(self._write, None, target=target, query=query, clock=clock))
+        async with self._in_time():
+            return await self._run(job, target, deadline, clock)
 
     async def swap_each(self, data: bytes, query: SwapQuery) -> AsyncGenerator[Result, None]:
         """A result for each target of `query`, in their order; the photo is read and encoded once.
@@ -155,8 +159,11 @@ class SwapPipeline:
 
     async def decoded(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Swapped:
         """The decoder, which the caller holds, is loaded before a face is queued: no worker waits for it."""
+        return await self._run(only_networks(crop), identity, deadline, clock)
+
+    async def _run(self, job: Job[T], identity: str, deadline: float, clock: Clock) -> T:
         await self._loader.warm(self.swapper, identity, clock)
-        return await self._batcher.swap(self.swapper, crop, identity, deadline, clock)
+        return await self._batcher.run(self.swapper, job, identity, deadline, clock)
 
     @contextmanager
     def held(self, targets: Collection[str]) -> Iterator[None]:
@@ -212,12 +219,12 @@ class SwapPipeline:
         finally:
             self._photos.release()
 
-    def _open(
-        self, data: bytes, query: SwapQuery, clock: Clock, max_pixels: int | None = None
-    ) -> _Opened:
+    def _open(self, data: bytes, query: SwapQuery, clock: Clock, max_pixels: int | None = None) -> _Opened:
         face_only = query.output is Output.FACE and query.crop is CropMode.AUTO
         with clock.span("read"):
-            image = read_image(data, max_pixels or self._max_pixels, at_least=FACE_ONLY_SIDE if face_only else None)
+            image = read_image(
+                data, max_pixels or self._max_pixels, at_least=FACE_ONLY_SIDE if face_only else None
+            )
         with clock.span("detect"):
             crop, face = self._crop(image, query)
         return _Opened(image if query.output is Output.PHOTO else None, crop, face)
