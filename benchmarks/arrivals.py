@@ -85,7 +85,8 @@ class Connection:
         self._read = b""
         self._socket = socket.create_connection((host, port), ANSWER_LIMIT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(request))  # takes it at once
+        room = max(4 * len(request), 2**17)  # the kernel takes the whole request at once
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
