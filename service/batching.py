@@ -51,7 +51,7 @@ class Batcher:
         self._waiting: deque[Item] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._idle = 0
+        self._running = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._workers = [Worker(f"networks-{number}") for number in range(workers)]
 
@@ -149,8 +149,11 @@ class Batcher:
         batch: list[Task] = []
         try:
             while batch := self._next_batch(worker):
+                faces = _size(batch)
                 self._run_safely(batch)
                 batch = []  # an idle worker must not keep a replaced bundle alive
+                with self._wake:
+                    self._running -= faces
         except BaseException as error:
             # The thread ends here and /health/live says so; its requests must not wait for ever.
             log.critical("worker %s has died", worker.name, exc_info=error)
@@ -159,19 +162,16 @@ class Batcher:
     def _next_batch(self, worker: Worker) -> list[Task]:
         """Blocks until there is work; empty when the batcher stops."""
         with self._wake:
-            self._idle += 1
-            try:
-                while not self._stopping:
-                    worker.beat = time.monotonic()
-                    if not self._waiting:
-                        self._wake.wait(IDLE_BEAT_S)
-                    elif (rest := self._window_left()) > 0:
-                        self._wake.wait(rest)
-                    elif batch := self._form():
-                        return batch
-                return []
-            finally:
-                self._idle -= 1
+            while not self._stopping:
+                worker.beat = time.monotonic()
+                if not self._waiting:
+                    self._wake.wait(IDLE_BEAT_S)
+                elif (rest := self._window_left()) > 0:
+                    self._wake.wait(rest)
+                elif batch := self._form():
+                    self._running += _size(batch)
+                    return batch
+            return []
 
     def _window_left(self) -> float:
         if self._faces() >= self._max_batch or self._waiting[0].latent is not None:
@@ -182,12 +182,14 @@ class Batcher:
         return sum(len(item.wishes) for item in self._waiting)
 
     def _form(self) -> list[Task]:
-        """A fair share of the queue, so that one worker does not take what two could do at once.
+        """A fair share of what is in work and waits: a worker that takes all that waits, while the other
+        has little, ends up with a long batch beside short ones, and its last face comes late.
 
         Counted in faces to decode. An item with more than that comes back once it is encoded, at the
         end of the queue: one photo with many identities does not hold up the others.
         """
-        room = min(ceil(self._faces() / max(self._idle, 1)), self._max_batch)
+        share = ceil((self._faces() + self._running) / len(self._workers))
+        room = min(share, self._max_batch)
         batch: list[Task] = []
         late: list[Wish] = []
         now = time.monotonic()
@@ -230,6 +232,10 @@ class Batcher:
         with suppress(RuntimeError):  # the loop may be closed already: then nobody waits
             if wishes and self._loop is not None:
                 self._loop.call_soon_threadsafe(_deliver, wishes)
+
+
+def _size(batch: Sequence[Task]) -> int:
+    return sum(len(task.wishes) for task in batch)
 
 
 def _by_networks(batch: Sequence[Task]) -> list[tuple[Networks, list[Task]]]:
