@@ -69,15 +69,20 @@ def service(run: Run) -> Iterator[Server]:
         yield server
 
 
-def service_rows(run: Run, server: Server) -> None:
-    for upload, of in ((run.crop, "networks"), (run.photo, "pictures")):
-        for concurrency in run.options.concurrency:
-            row = run.row("service", upload.name, concurrency, of)
-            drive(row, server, form(server, upload), concurrency, run.options.seconds)
-    if peers(run):
-        for concurrency in run.options.concurrency:
-            row = run.row("service raw", f"{run.crop.name}, raw body", concurrency, "networks")
-            drive(row, server, _raw(server, run.crop), concurrency, run.options.seconds)
+def service_rows(run: Run, server: Server, number: int) -> None:
+    """Form and raw body in turns and close together, so that only how the picture is sent differs."""
+    crops: list[tuple[Row, Post]] = []
+    for kind, name, post in (
+        ("service", run.crop.name, form(server, run.crop)),
+        ("service raw", f"{run.crop.name}, raw body", _raw(server, run.crop)),
+    ):
+        if kind == "service" or peers(run):
+            crops += [(run.row(kind, name, c, "networks"), post) for c in run.options.concurrency]
+    photo = form(server, run.photo)
+    photos = [(run.row("service", run.photo.name, c, "pictures"), photo) for c in run.options.concurrency]
+    turns = sorted(crops, key=lambda pair: pair[0].concurrency or 0, reverse=number % 2 == 1)
+    for row, post in (*turns, *photos):
+        drive(row, server, post, row.concurrency or 1, run.options.seconds)
 
 
 def strained(run: Run, server: Server, number: int) -> None:

@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for number in range(options.rounds):
         bare_rows(run)
         with service(run) as server:
-            service_rows(run, server)
+            service_rows(run, server, number)
             strained(run, server, number)
             run.peak_mib.append(server.memory_mib(peak=True))
         peer_rows(run, number)

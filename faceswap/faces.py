@@ -110,7 +110,17 @@ class Swapped:
         """From a decoder's answer for one face: (64, 64, 3) RGB, or (64, 64, 4) RGB and mask."""
         if planes.shape[-1] == 3:
             return cls(planes)
-        return cls(np.ascontiguousarray(planes[..., :3]), np.ascontiguousarray(planes[..., 3]))
+        return cls(rgb_of(planes), np.ascontiguousarray(planes[..., 3]))
+
+
+def rgb_of(planes: Pixels) -> Pixels:
+    """(..., 3) of (..., 3) or (..., 4). Plane by plane: numpy takes 5 times as long for three at once."""
+    if planes.shape[-1] == 3:
+        return np.ascontiguousarray(planes)
+    pixels = np.empty((*planes.shape[:-1], 3), np.uint8)
+    for number in range(3):
+        pixels[..., number] = planes[..., number]
+    return pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,7 +27,9 @@ def write_small_png(pixels: Pixels, xmp: bytes | None = None) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, no interlacing
     # keyword, not compressed, no language, no translated keyword
     text = [] if xmp is None else [(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)]
-    data = zlib.compress(rows.data, 1)  # level 6: twice the time for 3 % less
+    # Runs only: less time than any level, and 1 % smaller than level 1; level 6: 2.5 times the time, 1 % less
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    data = packer.compress(rows.data) + packer.flush()
     chunks = [(b"IHDR", header), *text, (b"IDAT", data), (b"IEND", b"")]
     return _SIGNATURE + b"".join(_chunk(name, content) for name, content in chunks)
 

@@ -16,7 +16,7 @@ from faceswap.cuda import CudaOptions
 from faceswap.decoders import DecoderBank
 from faceswap.detection import FaceDetector, LibFaceDetection
 from faceswap.errors import NoFaceError, NoSuchFaceError, WrongCropSizeError
-from faceswap.faces import CROP_SIZE, Crop, Face, Image, Pixels, Swapped
+from faceswap.faces import CROP_SIZE, Crop, Face, Image, Pixels, Swapped, rgb_of
 from faceswap.images import read_image
 from faceswap.precisions import Graphs, Precision
 from faceswap.session_cache import SessionCache
@@ -210,7 +210,7 @@ class Swapper:
 
     def decode(self, latents: Latents, identity: str) -> Pixels:
         """(N, C, h, w) float32 -> (N, 64, 64, 3) uint8 RGB. UnknownIdentityError, ValueError."""
-        return np.ascontiguousarray(self._decode(latents, identity)[..., :3])
+        return rgb_of(self._decode(latents, identity))
 
     def decode_faces(self, latents: Latents, identity: str) -> list[Swapped]:
         """The same faces with the masks that `paste` takes, where the decoder has one."""

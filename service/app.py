@@ -27,6 +27,7 @@ from service.pool import ImagePool
 from service.provenance import PhotoSigner
 from service.reloading import Reloader
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.swapping import SwapPipeline
 from service.telemetry import Clock, Telemetry
 from service.v2_errors import V2Errors
@@ -51,6 +52,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
         lifespan=_lifespan(parts, pool),
     )
     app.state.parts = parts
+    app.add_middleware(Shortcut, parts=parts)  # the first is the innermost
     app.add_middleware(Telemetry)
     app.add_middleware(V2Errors)
     problems.register(app)

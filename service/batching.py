@@ -14,15 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeVar
 
 from faceswap.faces import Pixels, Swapped
 from service.errors import DeadlineError, DrainingError, InternalError
-from service.inference import Item, Networks, Task, Wish, run_batch
+from service.inference import Item, Job, Networks, Task, Wish, only_networks, run_batch
 from service.telemetry import Clock
 
 IDLE_BEAT_S = 1.0
 STUCK_AFTER_S = 60.0
 """A batch takes well under a second on a CPU; a worker silent for a minute hangs in its driver."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("faceswapd.batching")
 
@@ -48,7 +51,7 @@ class Batcher:
         self._waiting: deque[Item] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._idle = 0
+        self._running = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._workers = [Worker(f"networks-{number}") for number in range(workers)]
 
@@ -91,8 +94,15 @@ class Batcher:
 
         Raises DeadlineError, or what the networks raised. Cancelling it drops the face.
         """
-        with self.wishes(networks, crop, {identity: clock}, deadline) as (face,):
-            return await face
+        return await self.run(networks, only_networks(crop), identity, deadline, clock)
+
+    async def run(self, networks: Networks, job: Job[T], identity: str, deadline: float, clock: Clock) -> T:
+        """The same for a crop that the worker opens itself, and with what it makes of the face."""
+        assert self._loop is not None, "start() comes first"
+        wish = Wish(identity, clock, self._loop.create_future(), job.finish)
+        with self._queued(Item(networks, job.open, [wish], deadline)):
+            result: T = await wish.done
+            return result
 
     @contextmanager
     def wishes(
@@ -104,9 +114,15 @@ class Batcher:
         block ends is dropped: then the client left or the deadline passed, and nobody waits any more.
         """
         assert self._loop is not None, "start() comes first"
-        loop = self._loop
-        wishes = [Wish(identity, clock, loop.create_future()) for identity, clock in clocks.items()]
-        item = Item(networks, crop, list(wishes), deadline)
+        loop, job = self._loop, only_networks(crop)
+        wishes = [Wish(name, clock, loop.create_future(), job.finish) for name, clock in clocks.items()]
+        with self._queued(Item(networks, job.open, wishes, deadline)):
+            yield [wish.done for wish in wishes]
+
+    @contextmanager
+    def _queued(self, item: Item) -> Iterator[None]:
+        """A block in which the wishes of `item` wait or are worked on; nobody waits for them afterwards."""
+        wishes, item.wishes = item.wishes, list(item.wishes)
         with self._wake:
             if self._stopping:
                 raise DrainingError
@@ -114,7 +130,7 @@ class Batcher:
                 self._waiting.append(item)
                 self._wake.notify(len(wishes))
         try:
-            yield [wish.done for wish in wishes]
+            yield
         finally:
             self._forget(item, wishes)
 
@@ -133,8 +149,11 @@ class Batcher:
         batch: list[Task] = []
         try:
             while batch := self._next_batch(worker):
+                faces = _size(batch)
                 self._run_safely(batch)
                 batch = []  # an idle worker must not keep a replaced bundle alive
+                with self._wake:
+                    self._running -= faces
         except BaseException as error:
             # The thread ends here and /health/live says so; its requests must not wait for ever.
             log.critical("worker %s has died", worker.name, exc_info=error)
@@ -143,19 +162,16 @@ class Batcher:
     def _next_batch(self, worker: Worker) -> list[Task]:
         """Blocks until there is work; empty when the batcher stops."""
         with self._wake:
-            self._idle += 1
-            try:
-                while not self._stopping:
-                    worker.beat = time.monotonic()
-                    if not self._waiting:
-                        self._wake.wait(IDLE_BEAT_S)
-                    elif (rest := self._window_left()) > 0:
-                        self._wake.wait(rest)
-                    elif batch := self._form():
-                        return batch
-                return []
-            finally:
-                self._idle -= 1
+            while not self._stopping:
+                worker.beat = time.monotonic()
+                if not self._waiting:
+                    self._wake.wait(IDLE_BEAT_S)
+                elif (rest := self._window_left()) > 0:
+                    self._wake.wait(rest)
+                elif batch := self._form():
+                    self._running += _size(batch)
+                    return batch
+            return []
 
     def _window_left(self) -> float:
         if self._faces() >= self._max_batch or self._waiting[0].latent is not None:
@@ -166,12 +182,14 @@ class Batcher:
         return sum(len(item.wishes) for item in self._waiting)
 
     def _form(self) -> list[Task]:
-        """A fair share of the queue, so that one worker does not take what two could do at once.
+        """A fair share of what is in work and waits: a worker that takes all that waits, while the other
+        has little, ends up with a long batch beside short ones, and its last face comes late.
 
         Counted in faces to decode. An item with more than that comes back once it is encoded, at the
         end of the queue: one photo with many identities does not hold up the others.
         """
-        room = min(ceil(self._faces() / max(self._idle, 1)), self._max_batch)
+        share = ceil((self._faces() + self._running) / len(self._workers))
+        room = min(share, self._max_batch)
         batch: list[Task] = []
         late: list[Wish] = []
         now = time.monotonic()
@@ -214,6 +232,10 @@ class Batcher:
         with suppress(RuntimeError):  # the loop may be closed already: then nobody waits
             if wishes and self._loop is not None:
                 self._loop.call_soon_threadsafe(_deliver, wishes)
+
+
+def _size(batch: Sequence[Task]) -> int:
+    return sum(len(task.wishes) for task in batch)
 
 
 def _by_networks(batch: Sequence[Task]) -> list[tuple[Networks, list[Task]]]:

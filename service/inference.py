@@ -1,4 +1,4 @@
-"""One batch through the networks: encoded together, decoded by identity, and each failure kept apart."""
+"""One batch through the networks: opened, encoded together, decoded by identity, each failure kept apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +37,35 @@ class Networks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
+    """What else a worker does for a face: `open` gives the crop (64, 64, 3), `finish` uses the face.
+
+    The rest of the batch waits meanwhile, so both take no longer than a small picture does. What they
+    raise is the outcome of this face alone.
+    """
+
+    open: Callable[[], Pixels]
+    finish: Callable[[Swapped], T]
+
+
+def only_networks(crop: Pixels) -> Job[Swapped]:
+    """Of a crop that is ready, the face itself."""
+    return Job(lambda: crop, lambda face: face)
+
+
 @dataclass(slots=True, eq=False)
 class Wish:
-    """One face that somebody waits for: a crop's, drawn by the decoder of `identity`."""
+    """One face that somebody waits for: a crop's, drawn by the decoder of `identity`.
+
+    `done` gets what `finish` makes of it.
+    """
 
     identity: str
     clock: Clock
-    done: asyncio.Future[Swapped]
-    outcome: Swapped | BaseException | None = None
+    done: asyncio.Future[Any]
+    finish: Callable[[Swapped], object]
+    outcome: object = None
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +77,7 @@ class Item:
     """
 
     networks: Networks
-    crop: Pixels
+    open: Callable[[], Pixels]
     wishes: list[Wish]
     deadline: float
     queued: float = field(default_factory=time.monotonic)
@@ -98,7 +119,7 @@ def run_batch(networks: Networks, batch: Sequence[Task], settle: Settle, put_bac
     for task in batch:
         for wish in task.wishes:
             wish.clock.add("queue", started - task.item.queued)
-    _encode(networks, [task for task in batch if task.item.latent is None], settle)
+    _encode(networks, _open([task for task in batch if task.item.latent is None], settle), settle)
     put_back([task.item for task in batch if task.item.latent is not None and task.item.wishes])
     groups: dict[str, list[tuple[Wish, Rows]]] = defaultdict(list)
     for task in batch:
@@ -109,11 +130,35 @@ def run_batch(networks: Networks, batch: Sequence[Task], settle: Settle, put_bac
         _decode(networks, identity, pairs, settle)
 
 
-def _encode(networks: Networks, tasks: Sequence[Task], settle: Settle) -> None:
+def _open(tasks: Sequence[Task], settle: Settle) -> list[tuple[Task, Pixels]]:
+    """The crops of items; of those that cannot be opened all wishes are settled.
+
+    While the others are opened an item still waits.
+    """
+    opened: list[tuple[Task, Pixels]] = []
+    own: list[float] = []
+    started = before = time.monotonic()
+    for task in tasks:
+        try:
+            opened.append((task, task.item.open()))
+        except Exception as error:
+            settle(task.at_stake, error)
+            before = time.monotonic()
+        else:
+            now = time.monotonic()
+            own.append(now - before)
+            before = now
+    for (task, _), seconds in zip(opened, own, strict=True):
+        for wish in task.at_stake:
+            wish.clock.add("queue", before - started - seconds)
+    return opened
+
+
+def _encode(networks: Networks, opened: Sequence[tuple[Task, Pixels]], settle: Settle) -> None:
     """Gives the items their latent; of those that cannot be encoded all wishes are settled."""
-    if tasks:
-        crops = np.stack([task.item.crop for task in tasks])  # (N, 64, 64, 3)
-        for task, latent in _apply("encode", networks.encode, tasks, crops, settle):
+    if opened:
+        crops = np.stack([crop for _, crop in opened])  # (N, 64, 64, 3)
+        for task, latent in _apply("encode", networks.encode, [task for task, _ in opened], crops, settle):
             task.item.latent = latent
 
 
@@ -121,9 +166,17 @@ def _decode(networks: Networks, identity: str, pairs: Sequence[tuple[Wish, Rows]
     latents = np.stack([latent for _, latent in pairs])  # (N, C, h, w)
     singles = [_Single(wish) for wish, _ in pairs]
     decode = partial(networks.decode_faces, identity=identity)
-    for single, face in _apply("decode", decode, singles, latents, settle):
-        single.wish.outcome = face
-    settle([single.wish for single in singles if single.wish.outcome is not None])
+    drawn = _apply("decode", decode, singles, latents, settle)
+    for single, face in drawn:
+        single.wish.outcome = _finished(single.wish, face)
+    settle([single.wish for single, _ in drawn])
+
+
+def _finished(wish: Wish, face: Swapped) -> object:
+    try:
+        return wish.finish(face)
+    except Exception as error:
+        return error
 
 
 class _Row(Protocol):

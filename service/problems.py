@@ -102,10 +102,15 @@ def _described(kinds: Sequence[Kind]) -> dict[str, Any]:
     return described
 
 
-async def _on_known(request: Request, error: Exception) -> Response:
+def answer_to(request: Request, error: Exception) -> Response:
+    """The answer for what the library or the service raised on purpose; the log has what it does not tell."""
     if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request %s failed", request_id_of(request), exc_info=error)
     return answer_for(error, request_id_of(request))
+
+
+async def _on_known(request: Request, error: Exception) -> Response:
+    return answer_to(request, error)
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     ] = ()
     queue_images: Annotated[
         int, Field(ge=1, description="Most faces inside the service; one more gets a 503.")
-    ] = 64
+    ] = 256
     queue_bytes: Annotated[
         int, Field(ge=1, description="Most bytes of bodies inside the service; more gets a 503.")
     ] = 256_000_000

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
-from faceswap.errors import NoSuchFaceError
+from faceswap.errors import ImageTooLargeError, NoSuchFaceError
 from faceswap.faces import Crop, Face, Image, Pixels, Swapped
 from faceswap.images import DigitalSource, ImageFormat, read_image, write_image
 from faceswap.swapper import FACE_ONLY_SIDE
 from service.batching import Batcher
 from service.errors import DeadlineError
+from service.inference import Job, only_networks
 from service.library import PhotoSwapper
 from service.loading import Loader
 from service.pool import ImagePool
 from service.provenance import PhotoSigner
 from service.schemas import CropMode, Output, SwapQuery
+from service.small import SMALL_PIXELS, NotSmallError, may_be_small
 from service.telemetry import Clock
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,8 @@ class SwapPipeline:
         self._deadline_s = deadline_s
         self._photos = asyncio.Semaphore(photos_in_memory)
         self._signer = signer
+        # On CUDA the card would stand still while its thread reads and writes pictures.
+        self._on_cpu = not swapper.provider.startswith("CUDA")
 
     def around(self, swapper: PhotoSwapper) -> SwapPipeline:
         """The same threads and places, for another bundle."""
@@ -103,10 +111,32 @@ class SwapPipeline:
         clock = Clock()
         deadline = time.monotonic() + self._deadline_s
         with self.swapper.hold(target):
+            if self._on_cpu and may_be_small(data, query):
+                with suppress(NotSmallError):
+                    return await self._swap_small(data, target, query, deadline, clock)
             async with self._in_time(), self._room(query.output, clock):
                 photo = await self._pool.run(clock, self._open, data, query, clock)
+                write = partial(self._write, photo, target=target, query=query, clock=clock)
+                if self._on_cpu and query.output is Output.FACE:
+                    job = Job(lambda: photo.crop.pixels, write)
+                    return await self._run(job, target, deadline, clock)
                 face = await self.decoded(photo.crop.pixels, target, deadline, clock)
-                return await self._pool.run(clock, self._write, photo, face, target, query, clock)
+                return await self._pool.run(clock, write, face)
+
+    async def _swap_small(
+        self, data: bytes, target: str, query: SwapQuery, deadline: float, clock: Clock
+    ) -> Answer:
+        """In one go on the thread that runs the networks; NotSmallError once the header is read."""
+
+        def opened() -> Pixels:
+            try:
+                return self._open(data, query, clock, min(SMALL_PIXELS, self._max_pixels)).crop.pixels
+            except ImageTooLargeError:
+                raise NotSmallError from None
+
+        job = Job(opened, partial(self._write, None, target=target, query=query, clock=clock))
+        async with self._in_time():
+            return await self._run(job, target, deadline, clock)
 
     async def swap_each(self, data: bytes, query: SwapQuery) -> AsyncGenerator[Result, None]:
         """A result for each target of `query`, in their order; the photo is read and encoded once.
@@ -132,8 +162,11 @@ class SwapPipeline:
 
     async def decoded(self, crop: Pixels, identity: str, deadline: float, clock: Clock) -> Swapped:
         """The decoder, which the caller holds, is loaded before a face is queued: no worker waits for it."""
+        return await self._run(only_networks(crop), identity, deadline, clock)
+
+    async def _run(self, job: Job[T], identity: str, deadline: float, clock: Clock) -> T:
         await self._loader.warm(self.swapper, identity, clock)
-        return await self._batcher.swap(self.swapper, crop, identity, deadline, clock)
+        return await self._batcher.run(self.swapper, job, identity, deadline, clock)
 
     @contextmanager
     def held(self, targets: Collection[str]) -> Iterator[None]:
@@ -189,10 +222,12 @@ class SwapPipeline:
         finally:
             self._photos.release()
 
-    def _open(self, data: bytes, query: SwapQuery, clock: Clock) -> _Opened:
+    def _open(self, data: bytes, query: SwapQuery, clock: Clock, max_pixels: int | None = None) -> _Opened:
         face_only = query.output is Output.FACE and query.crop is CropMode.AUTO
         with clock.span("read"):
-            image = read_image(data, self._max_pixels, at_least=FACE_ONLY_SIDE if face_only else None)
+            image = read_image(
+                data, max_pixels or self._max_pixels, at_least=FACE_ONLY_SIDE if face_only else None
+            )
         with clock.span("detect"):
             crop, face = self._crop(image, query)
         return _Opened(image if query.output is Output.PHOTO else None, crop, face)
@@ -205,18 +240,21 @@ class SwapPipeline:
         face = self.swapper.find_face(image, query.face)
         return self.swapper.align(image, face), found(image, face)
 
-    def _write(self, photo: _Opened, face: Swapped, target: str, query: SwapQuery, clock: Clock) -> Answer:
+    def _write(
+        self, photo: _Opened | None, face: Swapped, target: str, query: SwapQuery, clock: Clock
+    ) -> Answer:
+        """Of a ready crop alone nothing of the photo is needed: None."""
         image, source = Image(face.pixels), DigitalSource.TRAINED
-        if photo.image is not None:
+        if photo is not None and photo.image is not None:
             source = DigitalSource.COMPOSITE
             with clock.span("paste"):
                 image = self.swapper.paste(photo.image, photo.crop, face.pixels, face.mask)
         with clock.span("write"):
             data = write_image(image, query.format, source)
-        if photo.image is not None and self._signer is not None:
+        if source is DigitalSource.COMPOSITE and self._signer is not None:
             with clock.span("sign"):
                 data = self._signer.sign(data, query.format, source)
-        return Answer(data, target, query.format, source, photo.face, clock)
+        return Answer(data, target, query.format, source, photo.face if photo else None, clock)
 
 
 def found(image: Image, face: Face) -> FoundFace:

@@ -70,17 +70,39 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
     uvicorn tells of a client that left only to those who ask; nobody else would stop the work.
     """
-    job = asyncio.create_task(work)
-    watch = asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({job, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not job.done():
-            raise ClientDisconnect
-        return job.result()
-    finally:
-        job.cancel()
-        watch.cancel()
-        await asyncio.gather(job, watch, return_exceptions=True)
+    async with _Watch(request):
+        return await work
+
+
+class _Watch:
+    """ClientDisconnect out of the block when the client leaves; in the manner of asyncio.timeout."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._is_over = self._has_left = False
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._watcher = asyncio.create_task(_gone(self._request))
+        self._watcher.add_done_callback(self._left)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._is_over = True
+        self._watcher.cancel()
+        if self._has_left and self._task is not None:
+            others_cancel_it_too = self._task.uncancel() > 0
+            if isinstance(error, asyncio.CancelledError) and not others_cancel_it_too:
+                raise ClientDisconnect from None
+
+    def _left(self, watcher: asyncio.Task[None]) -> None:
+        if watcher.cancelled():
+            return
+        watcher.exception()  # seen: a connection that cannot be read is as good as gone
+        if self._is_over:
+            return
+        self._has_left = True
+        assert self._task is not None
+        self._task.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -38,6 +38,7 @@ class Peer:
 
 PEERS = (
     Peer("FastAPI", "benchmarks.peers.fastapi_app", "/health"),
+    Peer("FastAPI, processes", "benchmarks.peers.fastapi_processes_app", "/health"),
     Peer("LitServe", "benchmarks.peers.litserve_app", "/health"),
     Peer("BentoML", "benchmarks.peers.bentoml_app", "/readyz", takes_forms=True),
     Peer("mosec", "benchmarks.peers.mosec_app", "/"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -86,7 +85,7 @@ def crowd(slow: Slow) -> Iterator[Crowd]:
 
 def all_at_once(slow: Slow, count: int) -> Arrivals:
     with crowd(slow) as sender:
-        return asyncio.run(sender.run([0.0] * count))
+        return sender.run([0.0] * count)
 
 
 REQUEST = request_bytes(Post("http://service/swap?target=echo", b"photo", "image/png"))
@@ -107,12 +106,10 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
 def test_every_status_is_counted_and_connections_are_kept() -> None:
     slow = Slow(refuse=3)
     with crowd(slow) as sender:
-
-        async def one_after_another() -> None:
-            for _ in range(6):
-                await sender.send(asyncio.get_running_loop().time())
-
-        asyncio.run(one_after_another())
+        for answered in range(1, 7):
+            sender.send(time.monotonic())
+            while sum(sender.statuses.values()) < answered:
+                sender.listen(time.monotonic() + 0.01)
     assert sender.statuses == {"200": 4, "503": 2}
     assert len(sender.seconds) == 4
     assert slow.connections == 2, "a new one only after the server has closed the old"

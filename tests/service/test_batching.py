@@ -157,6 +157,19 @@ async def test_idle_workers_share_what_waits() -> None:
     assert sizes == [2, 2]
 
 
+async def test_a_worker_that_is_free_leaves_a_share_to_one_that_is_nearly() -> None:
+    """Seven come while one worker has one: eight are in work or wait, so neither takes more than four."""
+    swapper = Recorder()
+    async with started(swapper, workers=2) as batcher:
+        busy = await held(batcher, swapper)
+        tasks = [ask(batcher, grey) for grey in range(10, 80, 10)]
+        await until(lambda: len(swapper.calls) == 2)
+        swapper.gate.open()
+        await asyncio.gather(busy, *tasks)
+    sizes = [len(greys) for step, _, greys in swapper.calls if step == "encode"]
+    assert max(sizes) <= 4, sizes
+
+
 async def test_a_window_gathers_what_comes_within_it() -> None:
     swapper = Recorder()
     swapper.gate.open()
