@@ -15,12 +15,16 @@ from pydantic import ValidationError
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
 from service.app import create_app
+from service.crowd import Crowd, allow_files
+from service.keyring import check_doors
+from service.keys import KeysError
 from service.library import PhotoSwapper
 from service.lifecycle import Phase
 from service.parts import Parts
+from service.safety import WithoutKeys
 from service.server import Server
 from service.settings import LogLevel, Settings, complaint, unknown_variables
-from service.wire import BoundedProtocol
+from service.wire import protocols
 
 REFUSED = 2
 
@@ -34,7 +38,7 @@ class StartError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     try:
         return run(read_settings(arguments))
-    except (StartError, BundleError, DeviceError) as error:
+    except (StartError, KeysError, BundleError, DeviceError) as error:
         return _refuse(error)
     except KeyboardInterrupt:  # before the server took over the signals
         return 130
@@ -57,6 +61,8 @@ def run(settings: Settings) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server reloads by it
     for name in unknown_variables():
         log.warning("no setting reads the variable %s", name)
+    check_doors(settings)
+    allow_files(settings.connections)
     with bind(settings.host, settings.port) as listener:
         swapper = Swapper.open(
             settings.bundle,
@@ -73,16 +79,22 @@ def configure_log(level: LogLevel) -> None:
     """To stderr; without uvicorn's eight lines about starting and stopping."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(WithoutKeys())
 
 
 def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) -> int:
     """Runs until a signal comes; the exit code."""
     app = create_app(settings, swapper)
     parts: Parts = app.state.parts
+    crowd = Crowd(settings)
+    http, websockets = protocols(crowd)
     # Both named: "auto" takes what happens to be installed. uvloop was no faster here than asyncio.
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=http,
+        ws=websockets,
+        proxy_headers=False,  # service/doors.py reads them, where the proxy is trusted
         loop="asyncio",
         log_config=None,
         access_log=False,
@@ -90,7 +102,10 @@ def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) ->
         ws_max_size=settings.stream_frame_bytes,
         ws_per_message_deflate=False,  # frames are compressed already
     )
-    Server(config, parts, lambda: _announce(parts, listener)).run([listener])
+    listeners = [listener]
+    if settings.admin_port is not None:
+        listeners.append(bind(settings.admin_host, settings.admin_port))
+    Server(config, parts, crowd, lambda: _announce(parts, listener)).run(listeners)
     return REFUSED if parts.lifecycle.phase is Phase.FAILED else 0  # the log has said why
 
 

@@ -22,6 +22,7 @@ from service.openapi import (
 )
 from service.parts import Parts, TheParts
 from service.problems import request_id_of, responses
+from service.rates import meter_of
 from service.results import Report, ResultForm, ResultsResponse
 from service.schemas import Identity, IdentityList, IdentitySummary, ProblemKind, SwapQuery
 from service.swapping import Answer, Result, SwapPipeline
@@ -81,6 +82,7 @@ async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Qu
     is answered with the picture, several with a result for each: as JSON, or what Accept names.
     """
     _may_come(parts, query)
+    meter_of(request.scope).add(len(query.target) - 1)
     settings = parts.settings
     length = announced_bytes(request, settings.max_body_bytes)
     async with AsyncExitStack() as held:
@@ -116,6 +118,7 @@ async def swap_batch(request: Request, parts: TheParts, query: Annotated[SwapQue
     async with AsyncExitStack() as held:
         held.enter_context(parts.admission.place(length))
         photos = await read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        meter_of(request.scope).add(len(photos) * len(query.target) - 1)
         report = _report(request, parts)
         swaps = parts.batches.swap(_pipeline(parts, query), photos, query)
         results = await held.enter_async_context(aclosing(swaps))

@@ -17,6 +17,7 @@ from service.errors import BodyTooLargeError, InvalidParameterError, kind_of
 from service.frames import Frame
 from service.parts import Parts
 from service.problems import problem_of, wrong_parameters
+from service.rates import meter_of
 from service.schemas import FaceFacts, FrameReport, StreamChange, StreamQuery
 from service.swapping import Answer
 
@@ -119,6 +120,7 @@ class Stream:
 
     async def _swap(self, frame: Frame) -> None:
         try:
+            meter_of(self._talk.socket.scope).take()
             with self._parts.admission.place(len(frame.data)):
                 answer = await self._parts.frames.swap(
                     self._parts.pipeline, frame, self._target, self._output, self._follower
