@@ -103,7 +103,7 @@ class Keyring:
 
 
 def check_doors(settings: Settings) -> None:
-    """KeysError where other machines can reach a service that asks nobody for a key."""
+    """KeysError where other machines can reach a service that asks nobody for a key, or keys are broken."""
     has_keys = settings.keys_file is not None or settings.keys.strip()
     if settings.is_open_to_others() and not has_keys and not settings.anyone_may_swap:
         where = ", ".join(settings.published_on or (settings.host,))
@@ -112,3 +112,4 @@ def check_doors(settings: Settings) -> None:
             "python -m service.keys new --name web --scope swap >> keys.jsonl, and set "
             "FACESWAPD_KEYS_FILE=keys.jsonl; or let everyone in: FACESWAPD_ANYONE_MAY_SWAP=true"
         )
+    Keyring(settings)

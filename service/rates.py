@@ -17,6 +17,8 @@ from service.errors import RateLimitError
 
 MOST_BUCKETS = 16_384
 """About 3 MB of addresses. Above it the one that has been quiet for the longest is forgiven."""
+_ROUNDING = 1e-4
+"""Of a face or a second: no reason to send anyone away, or to name a second more."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -76,8 +78,7 @@ class Account:
     def wait_s(self) -> float:
         """Until there is a face; 0 if there is one."""
         missing = 1 - self.buckets.left(self.who, self.rate)
-        # a ten-thousandth less is a rounding error, and no reason to send anyone away
-        return missing / self.rate.per_s if missing > 1e-4 else 0.0
+        return missing / self.rate.per_s if missing > _ROUNDING else 0.0
 
 
 class Meter:
@@ -93,7 +94,9 @@ class Meter:
         waits = [account.wait_s() for account in self._accounts]
         if any(waits):
             wait_s = max(waits)
-            raise RateLimitError(self._accounts[waits.index(wait_s)].buckets.name, math.ceil(wait_s))
+            raise RateLimitError(
+                self._accounts[waits.index(wait_s)].buckets.name, math.ceil(wait_s - _ROUNDING)
+            )
         self.add(faces)
 
     def add(self, faces: int) -> None:
@@ -109,8 +112,8 @@ class Meter:
         policies, states = [], []
         for account in self._accounts:
             rate, name = account.rate, account.buckets.name
-            left = max(math.floor(account.buckets.left(account.who, rate) + 1e-4), 0)
-            full_in_s = math.ceil(account.buckets.full_in_s(account.who))
+            left = max(math.floor(account.buckets.left(account.who, rate) + _ROUNDING), 0)
+            full_in_s = math.ceil(account.buckets.full_in_s(account.who) - _ROUNDING)
             policies.append(f'"{name}";q={rate.burst};w={math.ceil(rate.burst / rate.per_s)}')
             states.append(f'"{name}";r={left};t={full_in_s}')
         return [

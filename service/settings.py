@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.admin_port is not None and self.admin_port == self.port:
-            raise ValueError("FACESWAPD_ADMIN_PORT and FACESWAPD_PORT are the same")
+            raise ValueError("the port is that of FACESWAPD_PORT too")
         return self
 
     def is_open_to_others(self) -> bool:
@@ -223,7 +223,8 @@ def _on_cuda(provider: str) -> bool:
 
 def complaint(error: ValidationError) -> str:
     """One line that names each wrong setting by its variable, without the value (it may be a secret)."""
-    parts = [f"{ENV_PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    entries = [(e["loc"] or ("admin_port",), e["msg"]) for e in error.errors()]
+    parts = [f"{ENV_PREFIX}{'.'.join(map(str, where)).upper()}: {what}" for where, what in entries]
     return "; ".join(parts)
 
 
