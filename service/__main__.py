@@ -133,10 +133,11 @@ def _announce(parts: Parts, listener: socket.socket) -> None:
     names = [entry.name for entry in parts.swapper.manifest.identities]
     target = "will" if "will" in names or not names else names[0]
     photo = "examples/a.jpg" if Path("examples/a.jpg").exists() else "photo.jpg"
+    key = '-H "Authorization: Bearer $KEY" ' if parts.keyring.is_needed else ""
     sys.stdout.write(
         f"faceswapd is ready: http://{address} ({_shown(names)}; {parts.swapper.provider}, "
         f"{parts.swapper.precision}, {parts.workers} workers)\n"
-        f"  curl -F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
+        f"  curl {key}-F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
     )
     sys.stdout.flush()
 

@@ -106,7 +106,10 @@ class Crowd:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            self.sweep(loop.time())
+            try:
+                self.sweep(loop.time())
+            except Exception:  # one odd connection must not end the watch over all others
+                log.exception("a sweep over the connections failed")
 
     def sweep(self, now: float) -> None:
         """Closes what is late or slow; one line in the log, however many they are."""

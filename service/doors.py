@@ -9,9 +9,11 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.addresses import Networks, client_of, household
+from service.cors import ANY
 from service.errors import (
     AdminClosedError,
     AdminKeyError,
+    ForeignFormError,
     HandlerTimeoutError,
     KeyMissingError,
     KeyScopeError,
@@ -45,6 +47,7 @@ KEY_SUBPROTOCOL = f"{SUBPROTOCOL}.key."
 _QUERY_KEY = re.compile(rb"(?:^|&)key=([^&]*)")
 _SECRETS = re.compile(rb"((?:^|&)[\w-]*(?:key|token|secret)=)[^&]*", re.IGNORECASE)
 _HEALTH = "/health"
+_READING = ("GET", "HEAD", "OPTIONS")
 
 
 def needed(path: str) -> KeyScope | None:
@@ -63,6 +66,7 @@ class Doors:
         self._app = app
         self._keyring = keyring
         self._trusted = Networks(settings.trusted_proxies)
+        self._origins = frozenset(origin.rstrip("/") for origin in settings.cors_origins)
         self._admin_port = settings.admin_port
         self._handler_s = settings.handler_timeout_s
         self._addresses, self._keys = Buckets("address"), Buckets("key")
@@ -105,6 +109,7 @@ class Doors:
         text = _without_secrets(scope)
         if scope_needed is None:
             return FREE
+        self._check_page(scope)
         accounts = self._address_account(scope)
         try:
             caller = self._caller(scope, scope_needed, text)
@@ -119,6 +124,20 @@ class Doors:
         meter = Meter(accounts)
         meter.take()
         return meter
+
+    def _check_page(self, scope: Scope) -> None:
+        """Browsers let pages send forms anywhere, only not read the answer; they say that it is so."""
+        if scope.get("method", "GET") in _READING:
+            return
+        origin = None
+        foreign = False
+        for name, value in scope["headers"]:
+            if name == b"sec-fetch-site":
+                foreign = value == b"cross-site"
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        if foreign and ANY not in self._origins and origin not in self._origins:
+            raise ForeignFormError
 
     def _caller(self, scope: Scope, scope_needed: KeyScope, text: str | None) -> Caller | None:
         """None where nobody needs a key."""
@@ -176,7 +195,7 @@ class Doors:
                     message["headers"] = [*message.get("headers", ()), *meter.headers()]
             await send(message)
 
-        bodiless = scope["method"] in ("GET", "HEAD")
+        bodiless = scope["method"] in _READING
         try:
             async with asyncio.timeout(self._handler_s if bodiless else None) as limit:
                 await self._app(scope, received, sent)

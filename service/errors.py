@@ -68,10 +68,15 @@ class MethodNotAllowedError(ServiceError):
 class ForeignPageError(ServiceError):
     """A page of another site wants to open a stream."""
 
+    def __init__(self, setting: str = "FACESWAPD_STREAM_ORIGINS") -> None:
+        super().__init__(f"this page comes from another site than the service; {setting} may allow it")
+
+
+class ForeignFormError(ForeignPageError):
+    """A page of another site sends something."""
+
     def __init__(self) -> None:
-        super().__init__(
-            "this page comes from another site than the service; FACESWAPD_STREAM_ORIGINS may allow it"
-        )
+        super().__init__("FACESWAPD_CORS_ORIGINS")
 
 
 class StreamsFullError(ServiceError):

@@ -246,6 +246,21 @@ def preflight(origin: str) -> dict[str, str]:
     return {"Origin": origin, **asked}
 
 
+async def test_forms_of_other_sites_are_refused_before_any_work() -> None:
+    """A page may post a form anywhere without asking first; browsers name its site in Sec-Fetch-Site."""
+
+    async def sent(client: httpx.AsyncClient, origin: str, site: str) -> httpx.Response:
+        headers = {"Origin": origin, "Sec-Fetch-Site": site, "Content-Type": "image/png"}
+        return await client.post("/swap?target=echo", content=photo(), headers=headers)
+
+    async with serving(make_app()) as client:
+        expect(await sent(client, SITE, "cross-site"), "foreign-page", "FACESWAPD_CORS_ORIGINS")
+        assert (await sent(client, "http://service", "same-origin")).status_code == 200
+    async with serving(make_app(cors_origins=(SITE,))) as client:
+        assert (await sent(client, SITE, "cross-site")).status_code == 200
+        expect(await sent(client, "https://other.example", "cross-site"), "foreign-page")
+
+
 async def test_named_sites_may_call_with_their_key() -> None:
     line, key = made()
     async with serving(make_app(keys=line, cors_origins=(SITE + "/",))) as client:
