@@ -40,6 +40,15 @@ class BodyTimeoutError(ServiceError):
         super().__init__(f"the body did not arrive within {seconds:g} s; send a smaller photo")
 
 
+class BodyMadeRoomError(ServiceError):
+    """The body came slowly while the service was full of such."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the body came too slowly while the service was full; try again, or send a smaller photo"
+        )
+
+
 class InvalidParameterError(ServiceError):
     """A parameter is missing, unknown or out of range."""
 
@@ -243,6 +252,7 @@ TABLE: dict[type[Exception], Kind] = {
     MethodNotAllowedError: Kind(405, "method-not-allowed", "Method not allowed"),
     HeadTimeoutError: Kind(408, "head-timeout", "The head came too slowly"),
     BodyTimeoutError: Kind(408, "body-timeout", "The body came too slowly"),
+    BodyMadeRoomError: Kind(408, "body-made-room", "A slow body made room", retry_after_s=1),
     ReloadRunningError: Kind(409, "reload-running", "A reload is under way", retry_after_s=5),
     BodyTooLargeError: Kind(413, "body-too-large", "Too many bytes"),
     library.ImageTooLargeError: Kind(413, "image-too-large", "Too many pixels"),

@@ -35,6 +35,7 @@ SWAP_ERRORS = (
     library.TruncatedImageError,
     library.UnknownIdentityError,
     errors.BodyTimeoutError,
+    errors.BodyMadeRoomError,
     errors.BodyTooLargeError,
     library.ImageTooLargeError,
     errors.UnsupportedBodyError,
@@ -55,6 +56,7 @@ BATCH_ERRORS = (
     errors.BadMultipartError,
     library.UnknownIdentityError,
     errors.BodyTimeoutError,
+    errors.BodyMadeRoomError,
     errors.BodyTooLargeError,
     errors.UnsupportedBodyError,
     errors.NoImageError,
@@ -86,8 +88,8 @@ async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Qu
     settings = parts.settings
     length = announced_bytes(request, settings.max_body_bytes)
     async with AsyncExitStack() as held:
-        held.enter_context(parts.admission.place(length, len(query.target)))
-        photo = await read_photo(request, settings.max_body_bytes, settings.body_timeout_s)
+        place = held.enter_context(parts.admission.place(length, len(query.target)))
+        photo = await place.filled(read_photo(request, settings.max_body_bytes, settings.body_timeout_s))
         pipeline = _pipeline(parts, query)
         if len(query.target) == 1:
             return _picture(await unless_gone(request, pipeline.swap(photo, query)))
@@ -116,8 +118,9 @@ async def swap_batch(request: Request, parts: TheParts, query: Annotated[SwapQue
     length = announced_bytes(request, settings.batch_bytes)
     patience = settings.body_timeout_s * max(length / settings.max_body_bytes, 1)
     async with AsyncExitStack() as held:
-        held.enter_context(parts.admission.place(length))
-        photos = await read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        place = held.enter_context(parts.admission.place(length))
+        body = read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        photos = await place.filled(body)
         meter_of(request.scope).add(len(photos) * len(query.target) - 1)
         report = _report(request, parts)
         swaps = parts.batches.swap(_pipeline(parts, query), photos, query)
