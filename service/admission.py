@@ -13,8 +13,10 @@ from service.errors import BodyMadeRoomError, QueueFullError, StreamsFullError
 
 T = TypeVar("T")
 
-BODY_GRACE_S = 3.0
+BODY_GRACE_S = 2.0
 """So long a body may come in peace, however full the service is."""
+SILENCE_S = 5.0
+"""So long a stream may be silent while others wait for its seat; a camera sends many frames in that time."""
 
 
 class Place:
@@ -141,20 +143,54 @@ class Admission:
             self._patient.popleft()
 
 
-class Seats:
-    """Counts the streams. For the event loop only."""
+class Seat:
+    """Of one stream; `waits` is told each time when it begins to wait for a frame."""
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("is_held", "limit", "since")
+
+    def __init__(self) -> None:
+        self.is_held = True
+        self.since = time.monotonic()
+        self.limit: asyncio.Timeout | None = None
+
+    def waits(self, limit: asyncio.Timeout) -> None:
+        self.since, self.limit = time.monotonic(), limit
+
+    def is_silent(self, grace_s: float) -> bool:
+        waits = self.limit is not None and not self.limit.expired()
+        return waits and time.monotonic() - self.since > grace_s
+
+
+class Seats:
+    """Counts the streams. For the event loop only. Who is silent gives way to who comes."""
+
+    def __init__(self, limit: int, silence_s: float = SILENCE_S) -> None:
         self.limit = limit
-        self.taken = 0
+        self.silence_s = silence_s
+        self._seats: dict[Seat, None] = {}
+
+    @property
+    def taken(self) -> int:
+        return len(self._seats)
 
     @contextmanager
-    def seat(self) -> Iterator[None]:
+    def seat(self) -> Iterator[Seat]:
         """Raises StreamsFullError where there is none."""
         if self.taken >= self.limit:
-            raise StreamsFullError(self.limit)
-        self.taken += 1
+            self._make_room()
+        seat = Seat()
+        self._seats[seat] = None
         try:
-            yield
+            yield seat
         finally:
-            self.taken -= 1
+            self._seats.pop(seat, None)
+
+    def _make_room(self) -> None:
+        silent = [seat for seat in self._seats if seat.is_silent(self.silence_s)]
+        if not silent:
+            raise StreamsFullError(self.limit)
+        longest = min(silent, key=lambda seat: seat.since)
+        del self._seats[longest]
+        longest.is_held = False
+        assert longest.limit is not None
+        longest.limit.reschedule(asyncio.get_running_loop().time())

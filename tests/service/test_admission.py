@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.service.fakes import FakeSwapper, Gate, make_app, nothing, parts_of, photo, post, serving, until
+from tests.service.sockets import connected
 from tests.service.test_problems import expect
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +83,27 @@ async def test_places_with_work_in_them_are_never_taken() -> None:
         slow.rest.set()
         assert [(await task).status_code for task in (*working, waiting)] == [200, 200, 200]
         assert admission.taken == 0
+
+
+async def test_a_silent_stream_gives_its_seat_to_one_that_comes() -> None:
+    app = make_app(streams=2)
+    seats = parts_of(app).seats
+    async with serving(app), connected(app) as silent, connected(app) as busy:
+        await until(lambda: seats.taken == 2)
+        async with connected(app) as newcomer:
+            assert await newcomer.problem() == "streams-full"  # nobody has been silent for long
+            await newcomer.message()
+        seats.silence_s = 0.05
+        await asyncio.sleep(0.1)
+        busy.send(photo())
+        await busy.report()
+        async with connected(app) as newcomer:
+            code, reason = await silent.closed()
+            assert code == 1001 and "another stream" in reason
+            newcomer.send(photo())
+            await newcomer.report()
+            assert seats.taken == 2
+            await busy.picture()
+            busy.send(photo())
+            await busy.report()
+    assert seats.taken == 0
