@@ -18,14 +18,18 @@ from pydantic import ValidationError
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
 from service.app import create_app
+from service.crowd import Crowd, allow_files
 from service.errors import SigningError
+from service.keyring import check_doors
+from service.keys import KeysError
 from service.library import PhotoSwapper
 from service.lifecycle import Phase
 from service.parts import Parts
 from service.processes import serve_together
+from service.safety import WithoutKeys
 from service.server import Server
 from service.settings import LogLevel, Settings, complaint, unknown_variables
-from service.wire import BoundedProtocol
+from service.wire import protocols
 
 REFUSED = 2
 
@@ -44,7 +48,7 @@ def guarded(arguments: list[str] | None, step: Callable[[Settings], int]) -> int
     """`step` with the settings; what is the user's to mend is one line and REFUSED."""
     try:
         return step(read_settings(arguments))
-    except (StartError, BundleError, DeviceError, SigningError) as error:
+    except (StartError, KeysError, BundleError, DeviceError, SigningError) as error:
         return _refuse(error)
     except KeyboardInterrupt:  # before the server took over the signals
         return 130
@@ -67,6 +71,8 @@ def run(settings: Settings, arguments: list[str] | None) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server reloads by it
     for name in unknown_variables():
         log.warning("no setting reads the variable %s", name)
+    check_doors(settings)
+    allow_files(settings.connections)
     with bind(settings.host, settings.port) as listener:
         if settings.processes > 1:
             given = sys.argv[1:] if arguments is None else arguments
@@ -93,6 +99,8 @@ def configure_log(level: LogLevel) -> None:
     """To stderr; without uvicorn's eight lines about starting and stopping."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(WithoutKeys())
 
 
 def serve(
@@ -104,10 +112,14 @@ def serve(
     """Runs until a signal comes; the exit code. `ready` is called once, when the networks are warm."""
     app = create_app(settings, swapper)
     parts: Parts = app.state.parts
+    crowd = Crowd(settings)
+    http, websockets = protocols(crowd)
     # Both named: "auto" takes what happens to be installed. uvloop was no faster here than asyncio.
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=http,
+        ws=websockets,
+        proxy_headers=False,  # service/doors.py reads them, where the proxy is trusted
         loop="asyncio",
         log_config=None,
         access_log=False,
@@ -115,12 +127,15 @@ def serve(
         ws_max_size=settings.stream_frame_bytes,
         ws_per_message_deflate=False,  # frames are compressed already
     )
+    listeners = [listener]
+    if settings.admin_port is not None:
+        listeners.append(bind(settings.admin_host, settings.admin_port))
 
     def announce() -> None:
         _announce(parts, listener)
         ready()
 
-    Server(config, parts, announce).run([listener])
+    Server(config, parts, crowd, announce).run(listeners)
     return REFUSED if parts.lifecycle.phase is Phase.FAILED else 0  # the log has said why
 
 
@@ -148,10 +163,11 @@ def _announce(parts: Parts, listener: socket.socket) -> None:
     names = [entry.name for entry in parts.swapper.manifest.identities]
     target = "will" if "will" in names or not names else names[0]
     photo = "examples/a.jpg" if Path("examples/a.jpg").exists() else "photo.jpg"
+    key = '-H "Authorization: Bearer $KEY" ' if parts.keyring.is_needed else ""
     lines = (
         f"faceswapd is ready: http://{address} ({_shown(names)}; {parts.swapper.provider}, "
         f"{parts.swapper.precision}, {parts.workers} workers)\n"
-        f"  curl -F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
+        f"  curl {key}-F image=@{photo} '{address}/swap?target={target}' -o {target}.png\n"
     )
     with suppress(OSError):  # a full disk or a reader that has left is no reason not to serve
         os.write(sys.stdout.fileno(), lines.encode())  # not by a buffer, whose last flush would fail at exit

@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
-from service.errors import QueueFullError, StreamsFullError
+from service.errors import BodyMadeRoomError, QueueFullError, StreamsFullError
+
+T = TypeVar("T")
+
+BODY_GRACE_S = 2.0
+"""So long a body may come in peace, however full the service is."""
+SILENCE_S = 5.0
+"""So long a stream may be silent while others wait for its seat; a camera sends many frames in that time."""
+
+
+class Place:
+    """What a request holds: `images` places and its body's bytes, until it is released."""
+
+    __slots__ = ("_admission", "body_bytes", "coming_since", "images", "is_held", "limit")
+
+    def __init__(self, admission: Admission, body_bytes: int, images: int) -> None:
+        self._admission = admission
+        self.body_bytes = body_bytes
+        self.images = images
+        self.is_held = True
+        self.limit: asyncio.Timeout | None = None
+        self.coming_since = 0.0
+
+    async def filled(self, body: Awaitable[T]) -> T:
+        """The body, once it is here. BodyMadeRoomError where it came so slowly that others take its place."""
+        coming = self._admission.coming
+        self.coming_since = time.monotonic()
+        coming[self] = None
+        try:
+            async with asyncio.timeout(None) as self.limit:
+                return await body
+        except TimeoutError:
+            if self.is_held:
+                raise
+            raise BodyMadeRoomError from None
+        finally:
+            coming.pop(self, None)
 
 
 class Admission:
@@ -17,27 +55,57 @@ class Admission:
     the other limits let through.
     """
 
-    def __init__(self, images: int, body_bytes: int) -> None:
+    def __init__(self, images: int, body_bytes: int, body_grace_s: float = BODY_GRACE_S) -> None:
         self.images = images
         self.body_bytes = body_bytes
+        self.body_grace_s = body_grace_s
         self.taken = 0
+        self.coming: dict[Place, None] = {}
+        """Places whose bodies are on their way, the oldest first."""
         self._bytes = 0
         self._patient: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._patient_taken = 0
 
     @contextmanager
-    def place(self, body_bytes: int, images: int = 1) -> Iterator[None]:
+    def place(self, body_bytes: int, images: int = 1) -> Iterator[Place]:
         """Holds `images` places and `body_bytes` bytes; raises QueueFullError where either runs out."""
-        over = self.taken > 0 and self._bytes + body_bytes > self.body_bytes
-        if over or not self._has_room(images):
-            raise QueueFullError
+        while not self._fits(body_bytes, images):
+            self._make_room()
+        place = Place(self, body_bytes, images)
         self.taken += images
         self._bytes += body_bytes
         try:
-            yield
+            yield place
         finally:
-            self._bytes -= body_bytes
-            self._give_back(images)
+            self._release(place)
+
+    def _fits(self, body_bytes: int, images: int) -> bool:
+        over = self.taken > 0 and self._bytes + body_bytes > self.body_bytes
+        return not over and self._has_room(images)
+
+    def _make_room(self) -> None:
+        """Takes the place of the body that has been coming for the longest; QueueFullError if none should go.
+
+        Only where bodies on their way hold more than half of what there is: then the service is not busy,
+        but waits for slow lines, be they bad luck or an attack.
+        """
+        oldest = next(iter(self.coming), None)
+        if oldest is None or time.monotonic() - oldest.coming_since < self.body_grace_s:
+            raise QueueFullError
+        images = sum(place.images for place in self.coming)
+        body_bytes = sum(place.body_bytes for place in self.coming)
+        if 2 * images <= self.images and 2 * body_bytes <= self.body_bytes:
+            raise QueueFullError
+        del self.coming[oldest]
+        self._release(oldest)
+        assert oldest.limit is not None
+        oldest.limit.reschedule(asyncio.get_running_loop().time())
+
+    def _release(self, place: Place) -> None:
+        if place.is_held:
+            place.is_held = False
+            self._bytes -= place.body_bytes
+            self._give_back(place.images)
 
     @asynccontextmanager
     async def patient_place(self, images: int) -> AsyncIterator[None]:
@@ -75,20 +143,54 @@ class Admission:
             self._patient.popleft()
 
 
-class Seats:
-    """Counts the streams. For the event loop only."""
+class Seat:
+    """Of one stream; `waits` is told each time when it begins to wait for a frame."""
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("is_held", "limit", "since")
+
+    def __init__(self) -> None:
+        self.is_held = True
+        self.since = time.monotonic()
+        self.limit: asyncio.Timeout | None = None
+
+    def waits(self, limit: asyncio.Timeout) -> None:
+        self.since, self.limit = time.monotonic(), limit
+
+    def is_silent(self, grace_s: float) -> bool:
+        waits = self.limit is not None and not self.limit.expired()
+        return waits and time.monotonic() - self.since > grace_s
+
+
+class Seats:
+    """Counts the streams. For the event loop only. Who is silent gives way to who comes."""
+
+    def __init__(self, limit: int, silence_s: float = SILENCE_S) -> None:
         self.limit = limit
-        self.taken = 0
+        self.silence_s = silence_s
+        self._seats: dict[Seat, None] = {}
+
+    @property
+    def taken(self) -> int:
+        return len(self._seats)
 
     @contextmanager
-    def seat(self) -> Iterator[None]:
+    def seat(self) -> Iterator[Seat]:
         """Raises StreamsFullError where there is none."""
         if self.taken >= self.limit:
-            raise StreamsFullError(self.limit)
-        self.taken += 1
+            self._make_room()
+        seat = Seat()
+        self._seats[seat] = None
         try:
-            yield
+            yield seat
         finally:
-            self.taken -= 1
+            self._seats.pop(seat, None)
+
+    def _make_room(self) -> None:
+        silent = [seat for seat in self._seats if seat.is_silent(self.silence_s)]
+        if not silent:
+            raise StreamsFullError(self.limit)
+        longest = min(silent, key=lambda seat: seat.since)
+        del self._seats[longest]
+        longest.is_held = False
+        assert longest.limit is not None
+        longest.limit.reschedule(asyncio.get_running_loop().time())

@@ -17,7 +17,10 @@ from service import admin, docs_page, finding, health, page, problems, routes, s
 from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
+from service.cors import Cors
+from service.doors import Doors
 from service.frames import FramePipeline
+from service.keyring import Keyring
 from service.library import PhotoSwapper
 from service.lifecycle import Lifecycle
 from service.loading import Loader
@@ -26,6 +29,7 @@ from service.parts import Parts
 from service.pool import ImagePool
 from service.provenance import PhotoSigner
 from service.reloading import Reloader
+from service.safety import SafeHeaders
 from service.settings import Settings
 from service.shortcut import Shortcut
 from service.swapping import SwapPipeline
@@ -52,9 +56,14 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
         lifespan=_lifespan(parts, pool),
     )
     app.state.parts = parts
-    app.add_middleware(Shortcut, parts=parts)  # the first is the innermost
+    # the first is the innermost
+    app.add_middleware(Shortcut, parts=parts)
+    app.add_middleware(Doors, settings=settings, keyring=parts.keyring)
+    if settings.cors_origins:
+        app.add_middleware(Cors, origins=settings.cors_origins)
     app.add_middleware(Telemetry)
     app.add_middleware(V2Errors)
+    app.add_middleware(SafeHeaders)
     problems.register(app)
     app.include_router(routes.router)
     app.include_router(finding.router)
@@ -87,6 +96,7 @@ def _parts(settings: Settings, swapper: PhotoSwapper, pool: ImagePool) -> Parts:
     share = settings.batch_share_limit(swapper.provider)
     return Parts(
         settings=settings,
+        keyring=Keyring(settings),
         lifecycle=lifecycle,
         admission=admission,
         batcher=batcher,

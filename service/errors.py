@@ -65,6 +65,15 @@ class BodyTimeoutError(ServiceError):
         super().__init__(f"the body did not arrive within {seconds:g} s; send a smaller photo")
 
 
+class BodyMadeRoomError(ServiceError):
+    """The body came slowly while the service was full of such."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the body came too slowly while the service was full; try again, or send a smaller photo"
+        )
+
+
 class InvalidParameterError(ServiceError):
     """A parameter is missing, unknown or out of range."""
 
@@ -93,10 +102,15 @@ class MethodNotAllowedError(ServiceError):
 class ForeignPageError(ServiceError):
     """A page of another site wants to open a stream."""
 
+    def __init__(self, setting: str = "FACESWAPD_STREAM_ORIGINS") -> None:
+        super().__init__(f"this page comes from another site than the service; {setting} may allow it")
+
+
+class ForeignFormError(ForeignPageError):
+    """A page of another site sends something."""
+
     def __init__(self) -> None:
-        super().__init__(
-            "this page comes from another site than the service; FACESWAPD_STREAM_ORIGINS may allow it"
-        )
+        super().__init__("FACESWAPD_CORS_ORIGINS")
 
 
 class StreamsFullError(ServiceError):
@@ -162,6 +176,56 @@ class AdminKeyError(ServiceError):
         super().__init__("/admin needs the header 'Authorization: Bearer KEY' with the service's admin key")
 
 
+class KeyMissingError(ServiceError):
+    """The service has keys, the request has none."""
+
+    def __init__(self) -> None:
+        super().__init__("an API key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+
+
+class KeyWrongError(ServiceError):
+    """A key that the service does not know, or no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("the API key is unknown, revoked or expired; ask the service's operator for one")
+
+
+class KeyScopeError(ServiceError):
+    """A key that is for something else."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"the API key does not have the scope '{scope}' that this address needs")
+
+
+class RateLimitError(ServiceError):
+    """More faces than this key or address may ask for."""
+
+    def __init__(self, policy: str, wait_s: int) -> None:
+        super().__init__(f"this {policy} has asked for as many faces as it may; try again in {wait_s} s")
+        self.retry_after_s = wait_s
+
+
+class HeadTimeoutError(ServiceError):
+    """The head of a request did not arrive in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the head of the request did not arrive within {seconds:g} s")
+
+
+class HandlerTimeoutError(ServiceError):
+    """The answer did not begin in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer could be begun within {seconds:g} s; try again later")
+
+
+class ConnectionsFullError(ServiceError):
+    """As many connections are busy as the service, or one address, may have."""
+
+    def __init__(self) -> None:
+        super().__init__("as many connections are busy as the service takes; close some, or try again later")
+
+
 class ReloadRunningError(ServiceError):
     """One reload at a time."""
 
@@ -186,13 +250,17 @@ class InternalError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A row of the table; `detail`, where given, is said instead of the exception's own text."""
+    """A row of the table; `detail`, where given, is said instead of the exception's own text.
+
+    `challenge` is what WWW-Authenticate says: a 401 must have it (RFC 9110, 11.6.1), a 403 may.
+    """
 
     status: int
     slug: str
     title: str
     retry_after_s: int | None = None
     detail: str | None = None
+    challenge: str | None = None
 
     @property
     def type(self) -> str:
@@ -207,15 +275,24 @@ TABLE: dict[type[Exception], Kind] = {
     BadTensorError: Kind(400, "bad-tensor", "The tensors cannot be used"),
     BadEncodingError: Kind(400, "bad-encoding", "The body cannot be unpacked"),
     library.TruncatedImageError: Kind(400, "truncated-image", "The picture is cut off or damaged"),
-    AdminKeyError: Kind(401, "admin-key", "The admin key is missing or wrong"),
+    AdminKeyError: Kind(401, "admin-key", "The admin key is missing or wrong", challenge="Bearer"),
+    KeyMissingError: Kind(401, "key-missing", "An API key is needed", challenge="Bearer"),
+    KeyWrongError: Kind(
+        401, "key-wrong", "The API key is not known", challenge='Bearer error="invalid_token"'
+    ),
     AdminClosedError: Kind(403, "admin-closed", "The service has no admin key"),
+    KeyScopeError: Kind(
+        403, "key-scope", "The API key is for something else", challenge='Bearer error="insufficient_scope"'
+    ),
     ForeignPageError: Kind(403, "foreign-page", "A page of another site"),
     library.UnknownIdentityError: Kind(404, "unknown-identity", "No such identity"),
     UnknownVersionError: Kind(404, "unknown-version", "No such version of the identity"),
     NoPreviewError: Kind(404, "no-preview", "No preview picture"),
     NotFoundError: Kind(404, "not-found", "Not found"),
     MethodNotAllowedError: Kind(405, "method-not-allowed", "Method not allowed"),
+    HeadTimeoutError: Kind(408, "head-timeout", "The head came too slowly"),
     BodyTimeoutError: Kind(408, "body-timeout", "The body came too slowly"),
+    BodyMadeRoomError: Kind(408, "body-made-room", "A slow body made room", retry_after_s=1),
     ReloadRunningError: Kind(409, "reload-running", "A reload is under way", retry_after_s=5),
     BodyTooLargeError: Kind(413, "body-too-large", "Too many bytes"),
     library.ImageTooLargeError: Kind(413, "image-too-large", "Too many pixels"),
@@ -228,6 +305,7 @@ TABLE: dict[type[Exception], Kind] = {
     library.NoFaceError: Kind(422, "no-face", "No face found"),
     library.NoSuchFaceError: Kind(422, "no-such-face", "Fewer faces than asked for"),
     ReloadRefusedError: Kind(422, "reload-refused", "The bundle was not reloaded"),
+    RateLimitError: Kind(429, "rate-limit", "Too many faces asked for", retry_after_s=1),
     # nginx's number: nobody is left to read the answer, but the log line should not count a failure
     ClientDisconnect: Kind(499, "client-gone", "The client left", detail="the client closed the connection"),
     InternalError: Kind(500, "internal-error", "Internal error", detail=_SEE_LOG),
@@ -238,11 +316,13 @@ TABLE: dict[type[Exception], Kind] = {
     library.DeviceError: Kind(500, "device-failed", "The device cannot run the networks", detail=_SEE_LOG),
     SigningError: Kind(500, "signing-failed", "The picture could not be signed", detail=_SEE_LOG),
     QueueFullError: Kind(503, "queue-full", "The service is full", retry_after_s=1),
+    ConnectionsFullError: Kind(503, "connections-full", "Too many connections", retry_after_s=1),
     StreamsFullError: Kind(503, "streams-full", "Too many streams", retry_after_s=5),
     StartingError: Kind(503, "starting", "Not ready yet", retry_after_s=1),
     DrainingError: Kind(503, "draining", "The service is stopping", retry_after_s=5),
     NotLiveError: Kind(503, "not-live", "A worker has stopped"),
     DeadlineError: Kind(504, "deadline", "Not done in time"),
+    HandlerTimeoutError: Kind(504, "handler-timeout", "The answer did not begin in time"),
 }
 
 

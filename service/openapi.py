@@ -9,7 +9,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from faceswap.images import DigitalSource, ImageFormat
+from service.doors import needed
+from service.errors import (
+    HandlerTimeoutError,
+    KeyMissingError,
+    KeyScopeError,
+    KeyWrongError,
+    RateLimitError,
+)
 from service.forms import FIELD
+from service.problems import responses
 from service.schemas import Problem, SwapResults
 from service.v2_schemas import InferRequest
 
@@ -123,8 +132,37 @@ def swap_answer(description: str) -> dict[int | str, dict[str, Any]]:
     return answer
 
 
+KEYS: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the service has keys."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
+}
+_DOORS = (KeyMissingError, KeyWrongError, KeyScopeError, RateLimitError, HandlerTimeoutError)
+
+
+def _add_doors(schema: dict[str, Any]) -> None:
+    """What service/doors.py asks and answers before any route: keys, 401, 403, 429, 504."""
+    schema.setdefault("components", {})["securitySchemes"] = KEYS
+    closed = [item for path, item in schema["paths"].items() if needed(path) is not None]
+    for operation in (operation for item in closed for operation in item.values()):
+        # the empty one: a service without keys asks for none
+        operation["security"] = [*({name: []} for name in KEYS), {}]
+        for status, answer in responses(*_DOORS).items():
+            _merge(operation["responses"].setdefault(str(status), answer), answer)
+
+
+def _merge(answer: dict[str, Any], more: dict[str, Any]) -> None:
+    """Adds the problems of `more` to an answer of the same status."""
+    ((kind, content),) = more["content"].items()
+    known = answer["content"][kind].get("examples", {})
+    fresh = {slug: example for slug, example in content.get("examples", {}).items() if slug not in known}
+    if fresh:
+        answer["content"][kind]["examples"] = known | fresh
+        told = [f"`/problems/{slug}`: {example['summary']}" for slug, example in fresh.items()]
+        answer["description"] = "; ".join([answer["description"], *told])
+
+
 class DescribedApp(FastAPI):
-    """FastAPI that also describes what routes refer to and none takes or returns by itself."""
+    """FastAPI that also describes the doors, and what routes refer to and none takes or returns by itself."""
 
     def openapi(self) -> dict[str, Any]:
         fresh = self.openapi_schema is None
@@ -138,4 +176,5 @@ class DescribedApp(FastAPI):
             ]
             _, definitions = models_json_schema(models, ref_template=template)
             schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            _add_doors(schema)
         return schema

@@ -12,6 +12,7 @@ from service.admission import Admission, Seats
 from service.batches import BatchPipeline
 from service.batching import Batcher
 from service.frames import FramePipeline
+from service.keyring import Keyring
 from service.library import PhotoSwapper
 from service.lifecycle import Lifecycle
 from service.loading import Loader
@@ -26,6 +27,7 @@ class Parts:
     """One of each per app."""
 
     settings: Settings
+    keyring: Keyring
     lifecycle: Lifecycle
     admission: Admission
     batcher: Batcher

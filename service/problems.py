@@ -21,6 +21,7 @@ from service.errors import (
     Kind,
     MethodNotAllowedError,
     NotFoundError,
+    RateLimitError,
     ServiceError,
     kind_of,
 )
@@ -43,9 +44,10 @@ def register(app: FastAPI) -> None:
 def answer_for(error: Exception, request_id: str, errors: list[ParameterError] | None = None) -> Response:
     """The answer that the table gives for `error`."""
     kind = kind_of(error)
-    headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
-    if kind.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"  # a 401 must say what it wants: RFC 9110, 11.6.1
+    wait_s = error.retry_after_s if isinstance(error, RateLimitError) else kind.retry_after_s
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    if kind.challenge is not None:
+        headers["WWW-Authenticate"] = kind.challenge
     return _answer(problem_of(error, request_id, errors), headers)
 
 

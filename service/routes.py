@@ -22,6 +22,7 @@ from service.openapi import (
 )
 from service.parts import Parts, TheParts
 from service.problems import request_id_of, responses
+from service.rates import meter_of
 from service.results import Report, ResultForm, ResultsResponse
 from service.schemas import Identity, IdentityList, IdentitySummary, ProblemKind, SwapQuery
 from service.swapping import Answer, Result, SwapPipeline
@@ -34,6 +35,7 @@ SWAP_ERRORS = (
     library.TruncatedImageError,
     library.UnknownIdentityError,
     errors.BodyTimeoutError,
+    errors.BodyMadeRoomError,
     errors.BodyTooLargeError,
     library.ImageTooLargeError,
     errors.UnsupportedBodyError,
@@ -55,6 +57,7 @@ BATCH_ERRORS = (
     errors.BadMultipartError,
     library.UnknownIdentityError,
     errors.BodyTimeoutError,
+    errors.BodyMadeRoomError,
     errors.BodyTooLargeError,
     errors.UnsupportedBodyError,
     errors.NoImageError,
@@ -82,11 +85,12 @@ async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Qu
     is answered with the picture, several with a result for each: as JSON, or what Accept names.
     """
     _may_come(parts, query)
+    meter_of(request.scope).add(len(query.target) - 1)
     settings = parts.settings
     length = announced_bytes(request, settings.max_body_bytes)
     async with AsyncExitStack() as held:
-        held.enter_context(parts.admission.place(length, len(query.target)))
-        photo = await read_photo(request, settings.max_body_bytes, settings.body_timeout_s)
+        place = held.enter_context(parts.admission.place(length, len(query.target)))
+        photo = await place.filled(read_photo(request, settings.max_body_bytes, settings.body_timeout_s))
         pipeline = _pipeline(parts, query)
         if len(query.target) == 1:
             return _picture(await unless_gone(request, pipeline.swap(photo, query)))
@@ -115,8 +119,10 @@ async def swap_batch(request: Request, parts: TheParts, query: Annotated[SwapQue
     length = announced_bytes(request, settings.batch_bytes)
     patience = settings.body_timeout_s * max(length / settings.max_body_bytes, 1)
     async with AsyncExitStack() as held:
-        held.enter_context(parts.admission.place(length))
-        photos = await read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        place = held.enter_context(parts.admission.place(length))
+        body = read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        photos = await place.filled(body)
+        meter_of(request.scope).add(len(photos) * len(query.target) - 1)
         report = _report(request, parts)
         swaps = parts.batches.swap(_pipeline(parts, query), photos, query)
         results = await held.enter_async_context(aclosing(swaps))

@@ -6,6 +6,7 @@ A service whose device has failed stops by itself, with another exit code.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import time
@@ -14,18 +15,25 @@ from types import FrameType
 
 import uvicorn
 
+from service.crowd import Crowd
+from service.keys import KeysError
 from service.lifecycle import Phase
 from service.parts import Parts
 
 _TICK_S = 0.05
 
+log = logging.getLogger("faceswapd.server")
+
 
 class Server(uvicorn.Server):
     """Serves one app; calls `on_ready` once its networks are warm."""
 
-    def __init__(self, config: uvicorn.Config, parts: Parts, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, parts: Parts, crowd: Crowd, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._parts = parts
+        self._crowd = crowd
         self._on_ready = on_ready
         self._announced = False
 
@@ -38,8 +46,16 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        reload = self._parts.reloader.on_signal
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        self._watching = asyncio.create_task(self._crowd.watch())
+
+    def _reload(self) -> None:
+        """The keys and the bundle, each for itself: a broken bundle does not keep a revoked key alive."""
+        try:
+            self._parts.keyring.reload()
+        except KeysError as error:
+            log.error("the keys were not reloaded, the old ones go on: %s", error)
+        self._parts.reloader.on_signal()
 
     async def on_tick(self, counter: int) -> bool:
         phase = self._parts.lifecycle.phase
@@ -60,6 +76,7 @@ class Server(uvicorn.Server):
         left = self._parts.settings.shutdown_grace_s - (time.monotonic() - started)
         self.config.timeout_graceful_shutdown = max(round(left), 1)  # for answers still on the wire
         await super().shutdown(sockets)
+        self._watching.cancel()
 
     async def _wait_until_idle(self, started: float) -> None:
         settings = self._parts.settings

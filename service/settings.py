@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from faceswap.cuda import CudaOptions
 from faceswap.images import MAX_PIXELS
 from faceswap.precisions import Precision
 from faceswap.sessions import Device, available_cores
+from service.addresses import Networks, is_this_machine
 
 ENV_PREFIX = "FACESWAPD_"
 ON_CUDA = 32
@@ -26,6 +27,14 @@ Count = Annotated[int, Field(ge=1, le=256)]
 def _names(text: object) -> object:
     """will, amara -> the two names."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if isinstance(text, str) else text
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+
+
+def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
+    Networks(names)
+    return names
 
 
 class LogLevel(StrEnum):
@@ -146,7 +155,70 @@ class Settings(BaseSettings):
     c2pa_key: Annotated[Path | None, Field(description="PEM file: the private key of c2pa_certificate.")] = (
         None
     )
+    admin_port: Annotated[
+        Annotated[int, Field(ge=1, le=65535)] | None,
+        BeforeValidator(lambda port: port or None),
+        Field(description="Port that /admin and /metrics move to, away from `port`."),
+    ] = None
+    admin_host: Annotated[str, Field(description="Address that admin_port is opened on.")] = "127.0.0.1"
+    keys_file: Annotated[
+        Path | None,
+        BeforeValidator(lambda path: path or None),
+        Field(description="File of API keys (hashed), made by `python -m service.keys new`."),
+    ] = None
+    keys: Annotated[str, Field(repr=False, description="The lines of such a file themselves.")] = ""
+    published_on: Annotated[
+        Names, Field(description="Addresses that lead here from outside a container; by default `host`.")
+    ] = ()
+    anyone_may_swap: Annotated[
+        bool, Field(description="Start without API keys although other machines can reach the service.")
+    ] = False
+    address_swaps_per_s: Annotated[
+        float, Field(ge=0, description="Faces that one address may ask for in the long run; 0: no limit.")
+    ] = 0.0
+    address_burst: Annotated[int, Field(ge=1, description="Faces of one address at once.")] = 60
+    key_swaps_per_s: Annotated[
+        float, Field(ge=0, description="Faces that one key may ask for in the long run; 0: no limit.")
+    ] = 0.0
+    key_burst: Annotated[int, Field(ge=1, description="Faces of one key at once.")] = 120
+    trusted_proxies: Annotated[
+        Names,
+        AfterValidator(_networks),
+        Field(description="Addresses or networks whose X-Forwarded-For is believed, by commas."),
+    ] = ()
+    cors_origins: Annotated[
+        Names, Field(description="Sites whose pages may call the service, by commas; * for any.")
+    ] = ()
+    connections: Annotated[int, Field(ge=8, description="Most connections at once.")] = 1000
+    connections_per_address: Annotated[
+        int, Field(ge=1, description="Most connections of one address; trusted proxies are free of it.")
+    ] = 500
+    head_timeout_s: Annotated[
+        float, Field(gt=0, description="How long the head of a request may take to come (408 after it).")
+    ] = 10.0
+    handler_timeout_s: Annotated[
+        float, Field(gt=0, description="How long any answer may take to begin once the request is here.")
+    ] = 60.0
+    answer_timeout_s: Annotated[
+        float, Field(gt=0, description="How long a client may take less than slowest_bytes_per_s.")
+    ] = 30.0
+    slowest_bytes_per_s: Annotated[
+        int, Field(ge=0, description="Bodies and answers slower than this are cut off; 0: only if they stop.")
+    ] = 1000
+    answer_bytes: Annotated[
+        int, Field(ge=1, description="Most bytes of answers that wait for slow readers, then they are cut.")
+    ] = 256_000_000
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error.")] = LogLevel.INFO
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.admin_port is not None and self.admin_port == self.port:
+            raise ValueError("the port is that of FACESWAPD_PORT too")
+        return self
+
+    def is_open_to_others(self) -> bool:
+        """May other machines reach it? In a container `published_on` knows, not `host`."""
+        return not all(is_this_machine(address) for address in self.published_on or (self.host,))
 
     def worker_count(self, provider: str) -> int:
         return self.workers or (1 if _on_cuda(provider) else available_cores())
@@ -178,7 +250,8 @@ def _on_cuda(provider: str) -> bool:
 
 def complaint(error: ValidationError) -> str:
     """One line that names each wrong setting by its variable, without the value (it may be a secret)."""
-    parts = [f"{ENV_PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    entries = [(e["loc"] or ("admin_port",), e["msg"]) for e in error.errors()]
+    parts = [f"{ENV_PREFIX}{'.'.join(map(str, where)).upper()}: {what}" for where, what in entries]
     return "; ".join(parts)
 
 

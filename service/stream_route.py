@@ -53,8 +53,8 @@ async def stream(socket: WebSocket) -> None:
         parts.lifecycle.require_ready()
         query = _query(socket)
         parts.swapper.check(query.target)
-        with parts.seats.seat():
-            await Stream(talk, parts, query).run()
+        with parts.seats.seat() as seat:
+            await Stream(talk, parts, query, seat).run()
     except WebSocketDisconnect:
         pass
     except IdleError as error:

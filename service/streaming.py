@@ -13,10 +13,12 @@ from starlette.websockets import WebSocketDisconnect
 
 from faceswap.errors import UnknownIdentityError
 from faceswap.tracking import FaceFollower
+from service.admission import Seat
 from service.errors import BodyTooLargeError, InvalidParameterError, kind_of
 from service.frames import Frame
 from service.parts import Parts
 from service.problems import problem_of, wrong_parameters
+from service.rates import meter_of
 from service.schemas import FaceFacts, FrameReport, StreamChange, StreamQuery
 from service.swapping import Answer
 
@@ -51,8 +53,9 @@ class Talk:
 class Stream:
     """One connection. A frame that comes while another is in work replaces the one that waits."""
 
-    def __init__(self, talk: Talk, parts: Parts, query: StreamQuery) -> None:
+    def __init__(self, talk: Talk, parts: Parts, query: StreamQuery, seat: Seat) -> None:
         self._talk = talk
+        self._seat = seat
         self._parts = parts
         self._target, self._output = query.target, query.output
         self._follower = FaceFollower(query.face)
@@ -76,9 +79,12 @@ class Stream:
         settings = self._parts.settings
         while True:
             try:
-                async with asyncio.timeout(settings.stream_idle_s):
+                async with asyncio.timeout(settings.stream_idle_s) as limit:
+                    self._seat.waits(limit)
                     message = await self._talk.socket.receive()
             except TimeoutError:
+                if not self._seat.is_held:
+                    raise IdleError("no frame came for a while, and another stream needs the place") from None
                 raise IdleError(f"no frame came for {settings.stream_idle_s:g} s") from None
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
@@ -119,6 +125,7 @@ class Stream:
 
     async def _swap(self, frame: Frame) -> None:
         try:
+            meter_of(self._talk.socket.scope).take()
             with self._parts.admission.place(len(frame.data)):
                 answer = await self._parts.frames.swap(
                     self._parts.pipeline, frame, self._target, self._output, self._follower

@@ -9,9 +9,12 @@ import pytest
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is in the dev extra")
 
-from service.settings import ENV_PREFIX, Settings  # noqa: E402  (after importorskip)
+from service.keyring import check_doors  # noqa: E402  (after importorskip)
+from service.keys import KeysError  # noqa: E402
+from service.settings import ENV_PREFIX, Settings  # noqa: E402
 from tests.deploy.conftest import ROOT  # noqa: E402
 from tests.deploy.kustomize import Tree  # noqa: E402
+from tests.service.test_keys import made  # noqa: E402
 
 SERVICES = cast(dict[str, Tree], yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
 
@@ -56,3 +59,38 @@ def test_the_edge_mounts_its_configuration_and_waits_for_the_service() -> None:
     assert target in edge["entrypoint"]
     assert edge["depends_on"] == {"faceswapd": {"condition": "service_healthy"}}
     assert int(edge["user"].split(":")[0]) > 0
+
+
+def interpolated(text: str, **variables: str) -> str:
+    """${NAME:-default} as compose fills it in."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1]) or found[2], text)
+
+
+def settings(name: str, **variables: str) -> Settings:
+    """What the service of that name would read, as the image sets its host."""
+    environment = SERVICES[name]["environment"] | {"FACESWAPD_HOST": "0.0.0.0"}
+    values = {
+        key.removeprefix(ENV_PREFIX).lower(): interpolated(value, **variables)
+        for key, value in environment.items()
+    }
+    return Settings.model_validate(values)
+
+
+@pytest.mark.parametrize("name", ["faceswapd", "faceswapd-gpu"])
+def test_who_opens_the_ports_needs_keys(name: str) -> None:
+    check_doors(settings(name))
+    for opened in ({"BIND": "0.0.0.0"}, {"EDGE_BIND": "192.0.2.1"}):
+        with pytest.raises(KeysError, match=r"service\.keys new"):
+            check_doors(settings(name, **opened))
+        check_doors(settings(name, **opened, ANYONE_MAY_SWAP="true"))
+        check_doors(settings(name, **opened, KEYS=f"{made()[0]}\n{made()[0]}\n"))
+
+
+def test_a_pod_reads_its_keys_from_the_secret_that_the_docs_name() -> None:
+    manifest = (ROOT / "deploy/kubernetes/base/deployment.yaml").read_text()
+    container = yaml.safe_load(manifest)["spec"]["template"]["spec"]
+    (keys,) = (volume["secret"]["secretName"] for volume in container["volumes"] if volume["name"] == "keys")
+    file = re.search(r"FACESWAPD_KEYS_FILE\n\s+value: /etc/faceswapd/keys/(\S+)", manifest)
+    assert file is not None
+    told = f"kubectl create secret generic {keys} --namespace faceswapd --from-file={file[1]}"
+    assert told in (ROOT / "docs/deploy.md").read_text()

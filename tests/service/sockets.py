@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,7 +58,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(app: FastAPI, query: str = "target=echo", **headers: str) -> AsyncIterator[Client]:
+async def connected(
+    app: FastAPI, query: str = "target=echo", subprotocols: Sequence[str] = (), **headers: str
+) -> AsyncIterator[Client]:
     """A socket at /stream, left at the end; an error of the app is raised here."""
     client = Client()
     scope = {
@@ -71,9 +73,10 @@ async def connected(app: FastAPI, query: str = "target=echo", **headers: str) ->
         "root_path": "",
         "query_string": query.encode(),
         "headers": [
-            (name.encode(), value.encode()) for name, value in {"host": "service", **headers}.items()
+            (name.replace("_", "-").encode(), value.encode())
+            for name, value in {"host": "service", **headers}.items()
         ],
-        "subprotocols": [],
+        "subprotocols": list(subprotocols),
         "extensions": {"websocket.http.response": {}},
     }
     client._outbox.put_nowait({"type": "websocket.connect"})

@@ -110,3 +110,23 @@ async def test_it_is_served_and_the_same_twice() -> None:
         first, second = await client.get("/openapi.json"), await client.get("/openapi.json")
     assert first.json() == second.json()
     assert "/health/ready" in first.json()["paths"]
+
+
+def test_what_needs_a_key_says_so_and_how_it_is_refused(schema: dict[str, Any]) -> None:
+    assert set(schema["components"]["securitySchemes"]) == {"bearer", "header"}
+    swap, live = schema["paths"]["/swap"]["post"], schema["paths"]["/health/live"]["get"]
+    assert swap["security"] == [{"bearer": []}, {"header": []}, {}]
+    assert "security" not in live and "429" not in live["responses"]
+    for status, slug in (
+        ("401", "key-missing"),
+        ("403", "key-scope"),
+        ("429", "rate-limit"),
+        ("504", "deadline"),
+    ):
+        answer = swap["responses"][status]
+        assert f"/problems/{slug}" in answer["description"]
+        assert slug in answer["content"]["application/problem+json"]["examples"]
+    assert "Retry-After" in swap["responses"]["429"]["headers"]
+    assert "handler-timeout" in swap["responses"]["504"]["content"]["application/problem+json"]["examples"]
+    reload = schema["paths"]["/admin/reload"]["post"]["responses"]["401"]
+    assert {"admin-key", "key-missing"} <= set(reload["content"]["application/problem+json"]["examples"])

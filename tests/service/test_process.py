@@ -22,6 +22,7 @@ import pytest
 from service import healthcheck
 from tests import bundle_edits
 from tests.service.fakes import photo
+from tests.service.test_keys import made
 
 ROOT = Path(__file__).parents[2]
 
@@ -246,3 +247,97 @@ def test_sighup_reloads_the_bundle(log: IO[str], identity_bundle: Path, tmp_path
         child.wait()
         child.stdout.close()
     assert "Traceback" not in read(log)
+
+
+KEYED = """
+import sys
+from service.__main__ import bind, configure_log, serve
+from service.settings import Settings
+from tests.service.fakes import FakeSwapper
+
+settings = Settings(port=0, workers=1)
+configure_log(settings.log_level)
+sys.exit(serve(settings, FakeSwapper(), bind(settings.host, settings.port)))
+"""
+
+
+@contextmanager
+def keyed_service(log: IO[str], **settings: str) -> Iterator[Process]:
+    environment = os.environ | {f"FACESWAPD_{name.upper()}": value for name, value in settings.items()}
+    child = subprocess.Popen(
+        [sys.executable, "-c", KEYED],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+    )
+    assert child.stdout is not None
+    try:
+        yield Process(child, child.stdout.readline(), child.stdout.readline())
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+def with_key(port: int, key: str, path: str = "/identities") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_sighup_takes_up_new_keys_and_revokes_old_ones(log: IO[str], tmp_path: Path) -> None:
+    (old, first), (new, second) = made(), made()
+    file = tmp_path / "keys.jsonl"
+    file.write_text(old)
+    with keyed_service(log, keys_file=str(file)) as service:
+        assert [with_key(service.port, key) for key in (first, second)] == [200, 401]
+        file.write_text(new)
+        service.child.send_signal(signal.SIGHUP)
+        until_logged(log, "keys: 1, of them new: 1; revoked: 1")
+        assert [with_key(service.port, key) for key in (first, second)] == [401, 200]
+        file.write_text("{")
+        service.child.send_signal(signal.SIGHUP)
+        until_logged(log, "the keys were not reloaded, the old ones go on")
+        assert with_key(service.port, second) == 200
+        service.request("GET", f"/identities?key={second}")
+        service.request("GET", f"/{second}")
+        assert service.stop() == 0
+    told = read(log)
+    assert second not in told and f"/{'_'.join(second.split('_')[:2])}_***" in told
+
+
+def test_admin_listens_on_a_port_of_its_own(log: IO[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    key = "a key that nobody guesses"
+    with keyed_service(log, admin_port=str(port), admin_key=key) as service:
+        assert with_key(service.port, key, "/admin/x") == 404
+        assert with_key(service.port, key, "/identities") == 200
+        assert with_key(port, key, "/identities") == 404
+        assert with_key(port, key, "/health/live") == 200
+        assert with_key(port, "another key", "/admin/x") == 401
+        assert service.stop() == 0
+
+
+def test_a_head_that_does_not_come_is_closed_while_the_service_runs(log: IO[str]) -> None:
+    with keyed_service(log, head_timeout_s="0.2") as service:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\n")
+            assert slow.recv(65536).startswith(b"HTTP/1.1 408 ")
+        until_logged(log, "closed connections: 1 for slow head")
+        assert service.request("GET", "/health/live")[0] == 200
+        assert service.stop() == 0
+
+
+def test_a_service_that_others_can_reach_refuses_to_start_without_keys(identity_bundle: Path) -> None:
+    told = refusal("--host", "0.0.0.0", "--bundle", str(identity_bundle))
+    assert "python -m service.keys new" in told and "FACESWAPD_ANYONE_MAY_SWAP=true" in told
+    told = refusal("--bundle", str(identity_bundle), FACESWAPD_KEYS="{")
+    assert "FACESWAPD_KEYS, line 1" in told
+    assert "FACESWAPD_ADMIN_PORT: " in refusal("--port", "8000", FACESWAPD_ADMIN_PORT="8000")

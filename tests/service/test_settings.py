@@ -64,7 +64,11 @@ def test_the_docs_list_every_setting_with_its_default() -> None:
     assert set(rows) == {name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         if field.default not in (None, ()):
-            assert rows[name.upper()].replace(",", "").strip() == str(field.default).removesuffix(".0"), name
+            assert rows[name.upper()].replace(",", "").strip() == _shown(field.default), name
+
+
+def _shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default).removesuffix(".0")
 
 
 def test_the_docs_list_every_error_with_its_status() -> None:

@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from uvicorn.server import ServerState
 
-from service.wire import MAX_HEAD_BYTES, BoundedProtocol
+from service.crowd import Crowd
+from service.settings import Settings
+from service.wire import MAX_HEAD_BYTES, protocols
 from tests.service.fakes import until
 
 pytestmark = pytest.mark.anyio
@@ -31,8 +33,9 @@ async def connected(
     config = uvicorn.Config(length_of_body, log_config=None, access_log=False)
     state, app_state = state or ServerState(), dict[str, Any]()
     config.load()
+    protocol, _ = protocols(Crowd(Settings()))
     server = await asyncio.get_running_loop().create_server(
-        lambda: BoundedProtocol(config, state, app_state), "127.0.0.1", 0
+        lambda: protocol(config, state, app_state), "127.0.0.1", 0
     )
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
