@@ -30,6 +30,7 @@ from service.settings import Settings
 PUBLIC = frozenset(
     {
         "/",
+        "/docs",
         "/openapi.json",
         "/problems",
         "/health/live",

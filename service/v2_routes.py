@@ -21,6 +21,7 @@ from service.encodings import accepted, is_packed, packed, unpacked
 from service.openapi import REQUEST_ID_HEADER
 from service.parts import Parts, TheParts
 from service.problems import responses
+from service.rates import meter_of
 from service.swapping import SwapPipeline
 from service.telemetry import Clock
 from service.uploads import announced_bytes, read_body, unless_gone
@@ -175,14 +176,15 @@ async def infer(
     packed_body = is_packed(encoding)
     length = announced_bytes(request, limit)
     with ExitStack() as held:
-        held.enter_context(parts.admission.place(limit if packed_body else length))
-        body = await read_body(request, limit, parts.settings.body_timeout_s)
+        place = held.enter_context(parts.admission.place(limit if packed_body else length))
+        body = await place.filled(read_body(request, limit, parts.settings.body_timeout_s))
         clock = Clock()
         asked = await parts.pool.run(
             clock, _read, body, encoding, inference_header_content_length, limit, parts.settings.queue_images
         )
         del body
         if (more := len(asked.crops) - 1) > 0:
+            meter_of(request.scope).add(more)
             held.enter_context(parts.admission.place(0, more))
         pipeline = parts.pipeline
         entry = _entry(pipeline, identity, version)
