@@ -20,6 +20,7 @@ from service.errors import (
 from service.forms import FIELD
 from service.problems import responses
 from service.schemas import Problem, SwapResults
+from service.v2_errors import is_v2
 from service.v2_schemas import InferRequest
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -142,12 +143,16 @@ _DOORS = (KeyMissingError, KeyWrongError, KeyScopeError, RateLimitError, Handler
 def _add_doors(schema: dict[str, Any]) -> None:
     """What service/doors.py asks and answers before any route: keys, 401, 403, 429, 504."""
     schema.setdefault("components", {})["securitySchemes"] = KEYS
-    closed = [item for path, item in schema["paths"].items() if needed(path) is not None]
-    for operation in (operation for item in closed for operation in item.values()):
+    closed = [(path, item) for path, item in schema["paths"].items() if needed(path) is not None]
+    for path, operation in ((path, operation) for path, item in closed for operation in item.values()):
         # the empty one: a service without keys asks for none
         operation["security"] = [*({name: []} for name in KEYS), {}]
         for status, answer in responses(*_DOORS).items():
-            _merge(operation["responses"].setdefault(str(status), answer), answer)
+            described = operation["responses"].get(str(status))
+            if is_v2(path):
+                operation["responses"][str(status)] = _v2_answer(described, answer)
+            else:
+                _merge(operation["responses"].setdefault(str(status), answer), answer)
 
 
 def _merge(answer: dict[str, Any], more: dict[str, Any]) -> None:
@@ -159,6 +164,13 @@ def _merge(answer: dict[str, Any], more: dict[str, Any]) -> None:
         answer["content"][kind]["examples"] = known | fresh
         told = [f"`/problems/{slug}`: {example['summary']}" for slug, example in fresh.items()]
         answer["description"] = "; ".join([answer["description"], *told])
+
+
+def _v2_answer(answer: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
+    """The same below /v2, where problems leave as V2Error (service/v2_errors.py)."""
+    told = [more["description"]] if answer is None else [answer["description"], more["description"]]
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/V2Error"}}}
+    return more | {"description": "; ".join(told), "content": content}
 
 
 class DescribedApp(FastAPI):

@@ -17,7 +17,7 @@ class V2Errors:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _is_v2(scope["path"]):
+        if scope["type"] != "http" or not is_v2(scope["path"]):
             await self._app(scope, receive, send)
             return
         start: Message | None = None
@@ -39,7 +39,7 @@ class V2Errors:
         await self._app(scope, receive, rewritten)
 
 
-def _is_v2(path: str) -> bool:
+def is_v2(path: str) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
