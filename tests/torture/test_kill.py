@@ -18,7 +18,6 @@ from tests.service.fakes import photo
 from tests.torture.sizes import Tally, sized
 
 ROOT = Path(__file__).parents[2]
-LIVE = "/health/live"
 
 
 class Supervisor:
@@ -109,15 +108,3 @@ def test_sigkill_under_load(identity_bundle: Path, tally: Tally) -> None:
         assert swap(supervisor.port) == 200
     assert set(statuses) <= {0, 200, 503}
     assert 200 in statuses
-
-
-def test_the_kill_is_seen_by_liveness_at_once(identity_bundle: Path) -> None:
-    """Nothing else answers for it: no parent that goes on saying that all is well."""
-    with supervised(identity_bundle) as supervisor:
-        assert is_ready(supervisor.port, LIVE)
-        os.kill(supervisor.process_id, signal.SIGSTOP)
-        try:
-            os.kill(supervisor.process_id, signal.SIGKILL)
-        finally:
-            wait_for(supervisor, up=True)
-        assert supervisor.starts == 2

@@ -16,7 +16,7 @@ hypothesis: Any = pytest.importorskip("hypothesis", reason="hypothesis is in the
 schemathesis: Any = pytest.importorskip("schemathesis", reason="schemathesis is in the dev extra")
 
 KEY = "a key that nobody guesses"
-EXAMPLES = sized(4, 300)
+EXAMPLES = sized(3, 300)
 NAMES = ["echo", "negative", "cutout", "nobody"]
 MAY_FAIL = {503, 504}
 """Of the 5xx: full, starting, stopping, too late. All of them are documented."""

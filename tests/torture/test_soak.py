@@ -19,7 +19,7 @@ from tests.service.tensors import as_bytes, crops, tensors
 from tests.torture.mutations import mutants
 from tests.torture.sizes import Tally, sized
 
-SECONDS = sized(4.0, 1800.0)
+SECONDS = sized(2.5, 1800.0)
 KEY = "a key that nobody guesses"
 PEOPLE = 40
 EXPECTED = {200, 400, 404, 413, 415, 422, 503}
