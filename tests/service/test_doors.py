@@ -22,7 +22,10 @@ from tests.service.test_problems import expect
 
 pytestmark = pytest.mark.anyio
 
-OPEN = {"/health/live", "/health/ready", "/problems", "/problems/{slug}"}
+OPEN = {
+    *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"),
+    *("/problems", "/problems/{slug}"),
+}
 SITE = "https://site.example"
 
 

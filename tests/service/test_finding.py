@@ -116,7 +116,7 @@ async def test_what_is_wrong_is_a_problem_as_in_a_swap() -> None:
     async with serving(app) as client:
         expect(await find(client, b"no picture"), "not-an-image")
         expect(await find(client, b"x" * 6000), "body-too-large")
-        with parts_of(app).admission.place(0, 64):
+        with parts_of(app).admission.place(0, parts_of(app).settings.queue_images):
             expect(await find(client, photo()), "queue-full")
         parts_of(app).lifecycle.drain()
         expect(await find(client, photo()), "draining")

@@ -16,10 +16,11 @@ import uvicorn
 from fastapi import FastAPI, Query, Response
 from starlette.types import Receive, Scope, Send
 
+from service.crowd import Crowd
 from service.parts import Parts
 from service.schemas import SwapQuery
 from service.shortcut import KNOWN, Shortcut, read_query
-from service.wire import BoundedProtocol
+from service.wire import protocols
 from tests.service.fakes import FakeSwapper, make_app, parts_of, photo, post, serving, until
 from tests.service.test_problems import expect
 
@@ -102,8 +103,9 @@ async def test_a_full_service_says_so_before_it_reads_the_body() -> None:
 def listening(app: FastAPI) -> Iterator[tuple[int, Parts]]:
     """The app behind uvicorn on a port of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, http=BoundedProtocol, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],))
+        http, _ = protocols(Crowd(parts_of(app).settings))
+        server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
             while not server.started:
@@ -111,7 +113,8 @@ def listening(app: FastAPI) -> Iterator[tuple[int, Parts]]:
             yield listener.getsockname()[1], parts_of(app)
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(timeout=20)
+            assert not thread.is_alive(), "the server ends once it is told to"
 
 
 @pytest.mark.parametrize("size", [100, 300_000])
