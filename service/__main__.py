@@ -14,12 +14,14 @@ from pydantic import ValidationError
 
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
+from service import exposition, logs
 from service.app import create_app
 from service.library import PhotoSwapper
 from service.lifecycle import Phase
 from service.parts import Parts
 from service.server import Server
-from service.settings import LogLevel, Settings, complaint, unknown_variables
+from service.settings import Settings, complaint, unknown_variables
+from service.tracing import TracingError
 from service.wire import BoundedProtocol
 
 REFUSED = 2
@@ -34,7 +36,7 @@ class StartError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     try:
         return run(read_settings(arguments))
-    except (StartError, BundleError, DeviceError) as error:
+    except (StartError, BundleError, DeviceError, TracingError) as error:
         return _refuse(error)
     except KeyboardInterrupt:  # before the server took over the signals
         return 130
@@ -53,8 +55,9 @@ def read_settings(arguments: list[str] | None) -> Settings:
 
 
 def run(settings: Settings) -> int:
-    configure_log(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server reloads by it
+    prepare_metrics()
     for name in unknown_variables():
         log.warning("no setting reads the variable %s", name)
     with bind(settings.host, settings.port) as listener:
@@ -69,10 +72,14 @@ def run(settings: Settings) -> int:
         return serve(settings, swapper, listener)
 
 
-def configure_log(level: LogLevel) -> None:
-    """To stderr; without uvicorn's eight lines about starting and stopping."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+def prepare_metrics() -> None:
+    """The folder that prometheus-client wants to be there."""
+    folder = exposition.shared_folder()
+    try:
+        if folder is not None:
+            exposition.prepare(folder)
+    except OSError as error:
+        raise StartError(f"{exposition.VARIABLE}: cannot use the folder: {error.strerror or error}") from None
 
 
 def serve(settings: Settings, swapper: PhotoSwapper, listener: socket.socket) -> int:

@@ -32,6 +32,11 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    CONSOLE = "console"
+    JSON = "json"
+
+
 class Settings(BaseSettings):
     """Read from the environment; `docs/api.md` lists them and a test compares the two."""
 
@@ -124,6 +129,9 @@ class Settings(BaseSettings):
         Field(description="Opens /admin to who sends it; without one /admin is closed."),
     ] = None
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error.")] = LogLevel.INFO
+    log_format: Annotated[
+        LogFormat, Field(description="console, for people, or json: a line of JSON each.")
+    ] = LogFormat.CONSOLE
 
     def worker_count(self, provider: str) -> int:
         return self.workers or (1 if _on_cuda(provider) else available_cores())
