@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import socket
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
-from service import exposition, logs
+from service import exposition, logs, manual
 from service.app import create_app
 from service.library import PhotoSwapper
 from service.lifecycle import Phase
@@ -44,10 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def read_settings(arguments: list[str] | None) -> Settings:
     """The environment, overruled by the few options there are."""
-    parser = argparse.ArgumentParser("python -m service", description="Every other setting is FACESWAPD_*.")
-    for name in ("host", "port", "bundle", "device", "precision"):
-        parser.add_argument(f"--{name}", help=Settings.model_fields[name].description)
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    options = vars(manual.parser().parse_args(arguments))
+    given = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**given)
     except ValidationError as error:
