@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from export.consent import add_options, fill
 from export.exporter import Request, export, read_metrics
 from export.quantize import quantize, read_crops, read_judge
 from faceswap.bundle import Bundle
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.records:
             given = {name: read_record(options.records / name) for name in checkpoint.identities}
             checkpoint.records |= {name: record for name, record in given.items() if record}
+        fill(checkpoint.records, options.only or checkpoint.identities, options)
         metrics = read_metrics(options.metrics) if options.metrics else None
         request = Request(options.name, options.only, options.replace, metrics, options.note)
         bundle = export(checkpoint, options.out, request)
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gate", type=Path, nargs="+", metavar="FOLDER", help="crops to measure those graphs with"
     )
+    add_options(parser)
     return parser
 
 

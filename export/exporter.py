@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from export.bundle import BundleWriter, ExportError, generator_name, now
+from export.consent import HOW, checked
 from export.graphs import DecoderGraph, EncoderGraph
 from export.lock import locked
 from export.parity import face_parity, latent_parity, seeded_pictures
@@ -106,12 +107,13 @@ def _record(checkpoint: Checkpoint, name: str) -> tuple[str, Consent]:
     """Licence and consent of an identity; nobody is exported without."""
     record = checkpoint.records.get(name) or {}
     try:
-        return _LICENCE.validate_python(record["licence"]), Consent(**record["consent"])
+        return _LICENCE.validate_python(record["licence"]), checked(Consent(**record["consent"]))
     except (KeyError, TypeError, ValidationError) as error:
         raise ExportError(
             f"{name} has no valid licence and consent record. Put an identity.json beside the crops "
             '({"licence": ..., "consent": {"kind": "person" or "synthetic", "given_by": ..., '
-            '"date": "YYYY-MM-DD", "purpose": ...}}) and give it by --records FOLDER'
+            '"date": "YYYY-MM-DD", "purpose": ...}}) and give it by --records FOLDER; or give --licence '
+            f"and {HOW}"
         ) from error
 
 

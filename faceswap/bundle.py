@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from datetime import date, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -307,8 +308,20 @@ def _read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["loc"][2:3] == ("consent",):
+            raise BundleError(_no_consent(folder, text, first["loc"])) from None
         place = ".".join(str(step) for step in first["loc"]) or "the file"
         raise BundleError(f"{path} is no valid manifest: {place}: {first['msg']}") from error
+
+
+def _no_consent(folder: Path, text: bytes, place: tuple[int | str, ...]) -> str:
+    """Of the identity at `place` of the manifest's `text`, and what to do about it."""
+    name = str(json.loads(text)["identities"][place[1]].get("name", place[1]))[:64]
+    return (
+        f"identity {name!r} of bundle {folder} has no valid consent record and is not served; add one: "
+        f"python -m export.consent {folder} --identity {name} --consent-by NAME --consent-date YYYY-MM-DD "
+        "--consent-for PURPOSE (a render: --synthetic)"
+    )
 
 
 def _check_manifest(manifest: Manifest) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
+from service import exposition, logs, manual
 from service.app import create_app
 from service.crowd import Crowd, allow_files
 from service.errors import SigningError
@@ -26,9 +26,9 @@ from service.library import PhotoSwapper
 from service.lifecycle import Phase
 from service.parts import Parts
 from service.processes import serve_together
-from service.safety import WithoutKeys
 from service.server import Server
-from service.settings import LogLevel, Settings, complaint, unknown_variables
+from service.settings import Settings, complaint, unknown_variables
+from service.tracing import TracingError
 from service.wire import protocols
 
 REFUSED = 2
@@ -48,7 +48,7 @@ def guarded(arguments: list[str] | None, step: Callable[[Settings], int]) -> int
     """`step` with the settings; what is the user's to mend is one line and REFUSED."""
     try:
         return step(read_settings(arguments))
-    except (StartError, KeysError, BundleError, DeviceError, SigningError) as error:
+    except (StartError, KeysError, BundleError, DeviceError, SigningError, TracingError) as error:
         return _refuse(error)
     except KeyboardInterrupt:  # before the server took over the signals
         return 130
@@ -56,10 +56,8 @@ def guarded(arguments: list[str] | None, step: Callable[[Settings], int]) -> int
 
 def read_settings(arguments: list[str] | None) -> Settings:
     """The environment, overruled by the few options there are."""
-    parser = argparse.ArgumentParser("python -m service", description="Every other setting is FACESWAPD_*.")
-    for name in ("host", "port", "bundle", "device", "precision"):
-        parser.add_argument(f"--{name}", help=Settings.model_fields[name].description)
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    options = vars(manual.parser().parse_args(arguments))
+    given = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -67,8 +65,9 @@ def read_settings(arguments: list[str] | None) -> Settings:
 
 
 def run(settings: Settings, arguments: list[str] | None) -> int:
-    configure_log(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server reloads by it
+    prepare_metrics()
     for name in unknown_variables():
         log.warning("no setting reads the variable %s", name)
     check_doors(settings)
@@ -95,12 +94,14 @@ def open_and_serve(
     return serve(settings, swapper, listener, ready)
 
 
-def configure_log(level: LogLevel) -> None:
-    """To stderr; without uvicorn's eight lines about starting and stopping."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(WithoutKeys())
+def prepare_metrics() -> None:
+    """The folder that prometheus-client wants to be there."""
+    folder = exposition.shared_folder()
+    try:
+        if folder is not None:
+            exposition.prepare(folder)
+    except OSError as error:
+        raise StartError(f"{exposition.VARIABLE}: cannot use the folder: {error.strerror or error}") from None
 
 
 def serve(

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
@@ -45,9 +45,17 @@ class Worker:
 class Batcher:
     """Worker threads behind `swap`. Admission bounds what waits here, so the queue itself does not."""
 
-    def __init__(self, workers: int, max_batch: int, window_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        workers: int,
+        max_batch: int,
+        window_s: float = 0.0,
+        timed: Callable[[Networks], Networks] = lambda networks: networks,
+    ) -> None:
+        """`timed` puts a watch on the networks of a batch."""
         self._max_batch = max_batch
         self._window_s = window_s
+        self._timed = timed
         self._waiting: deque[Item] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -219,7 +227,7 @@ class Batcher:
     def _run_safely(self, batch: list[Task]) -> None:
         for networks, tasks in _by_networks(batch):
             try:
-                run_batch(networks, tasks, self._settle, self._put_back)
+                run_batch(self._timed(networks), tasks, self._settle, self._put_back)
             except Exception as error:
                 log.exception("a batch of %d has failed", len(tasks))
                 self._settle(_at_stake(tasks), error)

@@ -20,6 +20,10 @@ class Loadable(Protocol):
     def load(self, identity: str) -> None: ...
 
 
+Told = Callable[[str, bool], None]
+"""Hears of each load: of what, and whether it was done."""
+
+
 @dataclass(slots=True, eq=False)
 class _Load:
     """A load under way, or waiting for its turn."""
@@ -31,9 +35,15 @@ class _Load:
 class Loader:
     """Loads each decoder once for all who wait for it. For the event loop only."""
 
-    def __init__(self, threads: int, trim: Callable[[], None] = memory.trim) -> None:
+    def __init__(
+        self,
+        threads: int,
+        trim: Callable[[], None] = memory.trim,
+        told: Told = lambda _what, _done: None,
+    ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoders")
         self._trim = trim
+        self._told = told
         self._loads: dict[tuple[Loadable, str], _Load] = {}
 
     async def warm(self, networks: Loadable, identity: str, clock: Clock) -> None:
@@ -72,7 +82,7 @@ class Loader:
         def ended(done: asyncio.Future[None]) -> None:
             del self._loads[key]
             if not done.cancelled():
-                done.exception()  # seen, even where all who waited have left
+                self._told("decoder", done.exception() is None)  # seen, even where all who waited have left
 
         load.done.add_done_callback(ended)
         return load

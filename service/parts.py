@@ -16,6 +16,7 @@ from service.keyring import Keyring
 from service.library import PhotoSwapper
 from service.lifecycle import Lifecycle
 from service.loading import Loader
+from service.metrics import Metrics
 from service.pool import ImagePool
 from service.reloading import Reloader
 from service.settings import Settings
@@ -37,6 +38,7 @@ class Parts:
     frames: FramePipeline
     seats: Seats
     pool: ImagePool
+    metrics: Metrics
     version: str
     workers: int
     started: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from faceswap.errors import SwapError, UnknownIdentityError
 from service.errors import (
@@ -165,7 +166,21 @@ def _parameter_error(entry: Mapping[str, Any]) -> ParameterError:
 
 def _answer(problem: Problem, headers: dict[str, str]) -> Response:
     body = problem.model_dump_json(exclude_none=True)
-    return Response(body, problem.status, headers, MEDIA_TYPE)
+    return ProblemResponse(problem.type, body, problem.status, headers)
+
+
+class ProblemResponse(Response):
+    """Tells the layers around it which problem it is: they see bytes only."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, type: str, body: str, status: int, headers: dict[str, str]) -> None:
+        super().__init__(body, status, headers)
+        self._slug = type.rpartition("/")[2]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["problem"] = self._slug
+        await super().__call__(scope, receive, send)
 
 
 def request_id_of(request: Request) -> str:

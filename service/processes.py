@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from service import logs
 from service.settings import Settings
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -123,7 +124,7 @@ def serve_together(count: int, listener: socket.socket, arguments: Sequence[str]
 
 def main(arguments: Sequence[str]) -> int:
     """One of them."""
-    from service.__main__ import configure_log, guarded, open_and_serve  # which imports this module
+    from service.__main__ import guarded, open_and_serve  # which imports this module
 
     _end_with_parent()
     parser = argparse.ArgumentParser()
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str]) -> int:
         os.write(given.say, b"!")
 
     def run(settings: Settings) -> int:
-        configure_log(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         return open_and_serve(settings, listener, announce)
 
     with socket.socket(fileno=given.listener) as listener:

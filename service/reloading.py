@@ -14,7 +14,7 @@ from faceswap.errors import BundleError, SwapError
 from service.errors import ReloadRefusedError, ReloadRunningError, ServiceError
 from service.library import PhotoSwapper
 from service.lifecycle import Lifecycle
-from service.loading import Loader
+from service.loading import Loader, Told
 from service.schemas import Reloaded
 from service.swapping import SwapPipeline
 
@@ -24,11 +24,19 @@ log = logging.getLogger("faceswapd.reloading")
 class Reloader:
     """Has the pipeline of the bundle that is served now. For the event loop only."""
 
-    def __init__(self, pipeline: SwapPipeline, loader: Loader, lifecycle: Lifecycle, folder: Path) -> None:
+    def __init__(
+        self,
+        pipeline: SwapPipeline,
+        loader: Loader,
+        lifecycle: Lifecycle,
+        folder: Path,
+        told: Told = lambda _what, _done: None,
+    ) -> None:
         self.pipeline = pipeline
         self._loader = loader
         self._lifecycle = lifecycle
         self._folder = folder
+        self._told = told
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reload")
         self._running = False
         self._asked_again = False
@@ -44,14 +52,17 @@ class Reloader:
             raise ReloadRunningError
         self._running = True
         started = time.monotonic()
+        done = False
         try:
             old, fresh = self.pipeline.swapper, await self._open()
             self._switch(old, fresh)
+            done = True
         except SwapError as error:
             log.error("the bundle was not reloaded, the old one goes on: %s", error)
             raise ReloadRefusedError(error) from error
         finally:
             self._running = False
+            self._told("bundle", done)
         answer = difference(old.manifest, fresh.manifest, time.monotonic() - started)
         log.info("reloaded: %s", answer.model_dump_json(exclude={"unchanged"}))
         return answer

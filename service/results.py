@@ -16,6 +16,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import InternalError, kind_of
+from service.metrics import Metrics
 from service.pool import ImagePool
 from service.problems import problem_of
 from service.schemas import FaceFacts, Summary, SwapResult
@@ -42,10 +43,11 @@ class ResultForm(StrEnum):
 class Report:
     """Writes results in a form. One per answer; pictures are put into text in the pool."""
 
-    def __init__(self, form: ResultForm, request_id: str, pool: ImagePool) -> None:
+    def __init__(self, form: ResultForm, request_id: str, pool: ImagePool, metrics: Metrics) -> None:
         self.form = form
         self._request_id = request_id
         self._pool = pool
+        self._metrics = metrics
         self._started = time.monotonic()
         self._done = self._failed = 0
 
@@ -94,6 +96,7 @@ class Report:
         if isinstance(answer, Exception):
             return self._failure(result, answer)
         self._done += 1
+        self._metrics.answered(answer)
         return SwapResult(
             image=result.image,
             target=result.target,
@@ -107,6 +110,7 @@ class Report:
 
     def _failure(self, result: Result, error: Exception) -> SwapResult:
         self._failed += 1
+        self._metrics.failed([result.target], error)
         problem = problem_of(error, self._request_id)
         if problem.status == kind_of(InternalError()).status:
             log.error("request %s failed for %s", self._request_id, result.target, exc_info=error)

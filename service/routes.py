@@ -93,10 +93,14 @@ async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Qu
         photo = await place.filled(read_photo(request, settings.max_body_bytes, settings.body_timeout_s))
         pipeline = _pipeline(parts, query)
         if len(query.target) == 1:
-            return _picture(await unless_gone(request, pipeline.swap(photo, query)))
+            work = unless_gone(request, pipeline.swap(photo, query))
+            answer = await parts.metrics.watched(query.target, work)
+            parts.metrics.answered(answer)
+            return _picture(answer)
         report = _report(request, parts)
         results = await held.enter_async_context(aclosing(pipeline.swap_each(photo, query)))
-        first = await unless_gone(request, anext(results))  # what is wrong with the photo is raised here
+        # what is wrong with the photo is raised here
+        first = await parts.metrics.watched(query.target, unless_gone(request, anext(results)))
         return _several(parts, report, _with_first(first, results), held.pop_all())
 
 
@@ -197,7 +201,7 @@ def _pipeline(parts: Parts, query: SwapQuery) -> SwapPipeline:
 
 def _report(request: Request, parts: Parts) -> Report:
     form = ResultForm.wanted(request.headers.get("accept", ""))
-    return Report(form, request_id_of(request), parts.pool)
+    return Report(form, request_id_of(request), parts.pool, parts.metrics)
 
 
 def _several(

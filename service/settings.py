@@ -44,6 +44,11 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    CONSOLE = "console"
+    JSON = "json"
+
+
 class Settings(BaseSettings):
     """Read from the environment; `docs/api.md` lists them and a test compares the two."""
 
@@ -209,6 +214,9 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Most bytes of answers that wait for slow readers, then they are cut.")
     ] = 256_000_000
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error.")] = LogLevel.INFO
+    log_format: Annotated[
+        LogFormat, Field(description="console, for people, or json: a line of JSON each.")
+    ] = LogFormat.CONSOLE
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

@@ -18,6 +18,7 @@ from service.errors import (
     ServiceError,
     StartingError,
     StreamsFullError,
+    kind_of,
 )
 from service.parts import Parts
 from service.problems import answer_for, problem_of
@@ -60,12 +61,13 @@ async def stream(socket: WebSocket) -> None:
     except IdleError as error:
         await talk.close(CLOSE_IDLE, str(error))
     except (SwapError, ServiceError) as error:
-        await _refuse(talk, error)
+        await _refuse(talk, error, parts)
 
 
-async def _refuse(talk: Talk, error: Exception) -> None:
+async def _refuse(talk: Talk, error: Exception, parts: Parts) -> None:
     """The problem as a message, then the code that fits it."""
     problem = problem_of(error, talk.request_id)
+    parts.metrics.refused(problem.status, kind_of(error).slug)
     with suppress(WebSocketDisconnect):
         await talk.say(FrameReport(problem=problem))
         await talk.close(_CODES.get(type(error), CLOSE_BROKEN), problem.detail)

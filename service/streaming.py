@@ -97,7 +97,9 @@ class Stream:
                 self._offer(data)
 
     def _offer(self, data: bytes) -> None:
-        self._dropped += self._newest is not None
+        if self._newest is not None:
+            self._dropped += 1
+            self._parts.metrics.dropped_frame()
         self._newest = Frame(self._frames, data, time.monotonic())
         self._frames += 1
         self._came.set()
@@ -127,12 +129,14 @@ class Stream:
         try:
             meter_of(self._talk.socket.scope).take()
             with self._parts.admission.place(len(frame.data)):
-                answer = await self._parts.frames.swap(
+                work = self._parts.frames.swap(
                     self._parts.pipeline, frame, self._target, self._output, self._follower
                 )
+                answer = await self._parts.metrics.watched([self._target], work)
         except Exception as error:
             await self._tell(error, frame.number)
         else:
+            self._parts.metrics.answered(answer)
             await self._talk.say(self._report(frame, answer), answer.data)
 
     def _report(self, frame: Frame, answer: Answer) -> FrameReport:
@@ -150,6 +154,7 @@ class Stream:
         if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("stream %s failed at frame %s", self._talk.request_id, number, exc_info=error)
         problem = problem_of(error, self._talk.request_id)
+        self._parts.metrics.refused(problem.status, kind_of(error).slug)
         await self._talk.say(FrameReport(frame=number, dropped=self._dropped, problem=problem))
 
 

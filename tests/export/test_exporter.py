@@ -327,6 +327,24 @@ def test_nobody_is_exported_without_licence_and_consent(
     assert not (tmp_path / "out").exists(), "nothing was written before it was asked for"
 
 
+def test_the_command_takes_the_record_of_who_has_none_and_leaves_the_others(
+    checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = changed(checkpoint, records={"amara": dict(RECORD)})
+    without.save(tmp_path / "run" / "checkpoint.pt")
+    folder = tmp_path / "out"
+    command = [str(tmp_path / "run" / "checkpoint.pt"), "--out", str(folder), "--only", "amara", "will"]
+    assert "--synthetic" in refusal(capsys, *command)
+    said = ["--consent-by", "Will Example", "--consent-date", "2026-01-30", "--consent-for", "a play"]
+    assert main([*command, "--licence", "all rights reserved", *said]) == 0
+    amara, will = Bundle.open(folder).manifest.identities
+    assert amara.consent.model_dump() == RECORD["consent"]
+    assert will.licence == "all rights reserved"
+    assert will.consent.model_dump() == {
+        "kind": "person", "given_by": "Will Example", "date": "2026-01-30", "purpose": "a play"
+    }  # fmt: skip
+
+
 def test_others_can_be_exported_while_one_has_no_consent(
     checkpoint: Checkpoint, folder: Path, exported: Bundle
 ) -> None:

@@ -176,9 +176,6 @@ def test_crops_of_another_size(bundle: Path, edit_manifest: EditManifest) -> Non
         ("identities.0.name", "Will Smith"),
         ("identities.0.name", "../will"),
         ("identities.0.name", "will\n"),
-        ("identities.0.consent", None),
-        ("identities.0.consent.date", "someday"),
-        ("identities.0.consent.kind", "none"),
     ],
     ids=str,
 )
@@ -193,3 +190,24 @@ def test_a_field_that_does_not_fit_is_named(
 
     edit_manifest(change)
     assert f"is no valid manifest: {place}: " in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    "consent",
+    [
+        None,
+        {},
+        {"kind": "none", "given_by": "Ann", "date": "2026-01-31", "purpose": "tests"},
+        {"kind": "person", "given_by": "", "date": "2026-01-31", "purpose": "tests"},
+        {"kind": "person", "given_by": "Ann", "date": "someday", "purpose": "tests"},
+    ],
+)
+def test_an_identity_without_consent_is_refused_with_the_command_that_adds_it(
+    bundle: Path, edit_manifest: EditManifest, consent: Any
+) -> None:
+    edit_manifest(lambda manifest: manifest["identities"][1].update(consent=consent))
+    line = refusal(bundle)
+    assert line.startswith(
+        f"identity 'negative' of bundle {bundle} has no valid consent record and is not served"
+    )
+    assert f"python -m export.consent {bundle} --identity negative --consent-by NAME" in line

@@ -28,11 +28,12 @@ ROOT = Path(__file__).parents[2]
 
 SLOW = """
 import sys, time
-from service.__main__ import bind, configure_log, serve
+from service import logs
+from service.__main__ import bind, serve
 from service.settings import Settings
 from tests.service.fakes import FakeSwapper
 
-configure_log(Settings().log_level)
+logs.configure(Settings().log_level, Settings().log_format)
 swapper = FakeSwapper()
 swapper.on_encode = lambda crops: time.sleep({seconds})
 swapper.on_warm_up = lambda: {warm_up}

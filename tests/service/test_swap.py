@@ -114,9 +114,9 @@ async def test_one_line_in_the_log_per_request(caplog: pytest.LogCaptureFixture)
     async with serving(make_app()) as client:
         answer = await client.get("/identities/a%0Ab?x=%0d%0a", headers={"X-Request-ID": "id-1"})
     assert answer.status_code == 404
-    lines = [record.getMessage() for record in caplog.records if record.name == "faceswapd.requests"]
-    assert len(lines) == 1
-    assert re.fullmatch(r"GET /identities/a%0Ab\S* 404 [\d.]+ ms id=id-1", lines[0])
+    (line,) = [record for record in caplog.records if record.name == "faceswapd.requests"]
+    assert line.getMessage() == "GET /identities/{name} 404"
+    assert line.__dict__["request_id"] == "id-1" and line.__dict__["milliseconds"] > 0
 
 
 async def test_a_departed_client_stops_the_work() -> None:
