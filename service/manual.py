@@ -41,13 +41,13 @@ examples:
   python -m service.healthcheck                              exit 0 if it is ready
 """
 LATER = """\
-PROMETHEUS_MULTIPROC_DIR (a folder) makes several processes tell their metrics together; OTEL_ variables switch
-traces on. docs/operate.md tells more.
+PROMETHEUS_MULTIPROC_DIR (a folder) makes several processes tell their metrics together; OTEL_ variables
+switch traces on. docs/operate.md tells more.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """Options are text here and checked by `Settings`, as the variables are."""
+    """Options are text here; `Settings` checks them as it does the variables."""
     made = argparse.ArgumentParser(
         "python -m service",
         description=INTRO,
