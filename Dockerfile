@@ -40,6 +40,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     FACESWAPD_HOST=0.0.0.0 \
     FACESWAPD_PORT=8000 \
     FACESWAPD_BUNDLE=/app/bundle \
+    FACESWAPD_LOG_FORMAT=json \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app

@@ -47,7 +47,7 @@ switch traces on. docs/operate.md tells more.
 
 
 def parser() -> argparse.ArgumentParser:
-    """Options are text here and checked by `Settings`, as the variables are."""
+    """Options are text here; `Settings` checks them as it does the variables."""
     made = argparse.ArgumentParser(
         "python -m service",
         description=INTRO,
