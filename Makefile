@@ -42,6 +42,9 @@ $(DEV)/.made-$(VERSION): EXTRAS := cpu,train,dev
 LOCK := $(if $(filter cuda,$(DEVICE)),gpu,cpu)
 LICENCES := MIT;BSD;Apache;PSF$(if $(filter cuda,$(DEVICE)),;NVIDIA)
 
+# Tests on all cores; ARGS='-n 0' for one at a time, as a debugger wants it.
+AT_ONCE := -n logical --maxprocesses 4
+
 .PHONY: help serve test test-service test-e2e torture lint format bench demo train-demo openapi notebook audit sbom licences locks clean python
 
 help: ## this list
@@ -54,10 +57,10 @@ serve: $(SERVE)/.made-$(VERSION) ## start the service (HOST= PORT= DEVICE=auto|c
 # Without a browser the tests of the page leave themselves out and say so; in CI they fail.
 test: lint ## lint, then all tests
 	@$(DEV)/bin/python -m tests.page.browser || true
-	$(DEV)/bin/python -m pytest $(ARGS)
+	$(DEV)/bin/python -m pytest $(AT_ONCE) $(ARGS)
 
 test-service: $(TEST)/.made-$(VERSION) ## the tests that need no torch, in an environment without it
-	$(TEST)/bin/python -m pytest $(ARGS)
+	$(TEST)/bin/python -m pytest $(AT_ONCE) $(ARGS)
 
 test-e2e: $(DEV)/.made-$(VERSION) ## the page at / in Chromium, which apt installs if it is missing
 	@$(DEV)/bin/python -m tests.page.browser

@@ -209,7 +209,11 @@ def known_method(method: str) -> str:
 
 
 def _paths(app: object) -> frozenset[str]:
-    return frozenset(str(getattr(route, "path", "")) for route in getattr(app, "routes", ()))
+    """Of all routes, those of included routers too, which FastAPI keeps as one route each."""
+    routes = list(getattr(app, "routes", ()))
+    included = [route.original_router for route in routes if hasattr(route, "original_router")]
+    routes += [route for router in included for route in router.routes]
+    return frozenset(str(route.path) for route in routes if hasattr(route, "path"))
 
 
 def _write_line(method: str, route: str, status: int, seconds: float, request_id: str) -> None:

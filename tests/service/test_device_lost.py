@@ -27,11 +27,12 @@ ROOT = Path(__file__).parents[2]
 LOSING = """
 import sys
 from faceswap.errors import DeviceLostError
-from service.__main__ import bind, configure_log, serve
+from service import logs
+from service.__main__ import bind, serve
 from service.settings import Settings
 from tests.service.fakes import FakeSwapper
 
-configure_log(Settings().log_level)
+logs.configure(Settings().log_level, Settings().log_format)
 swapper = FakeSwapper()
 
 def lose(crops):

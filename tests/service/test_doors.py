@@ -98,7 +98,7 @@ async def test_a_key_in_the_address_of_a_request_is_none_and_not_logged(
         async with serving(make_app(keys=line)) as client:
             expect(await client.get(path.replace("KEY", key)), "key-missing")
             expect(await client.get(f"/identities?key={OPERATOR}"), "key-missing")
-    assert "/identities?" in caplog.text and "key=***" in caplog.text
+    assert "GET /identities 401" in caplog.text
     assert key not in caplog.text and "guesses" not in caplog.text
 
 
@@ -195,7 +195,7 @@ async def test_a_page_sends_its_key_as_a_subprotocol_or_in_the_query(
                     await client.picture()
             async with connected(app, x_api_key=key) as client:
                 assert client.accepted is not None and client.accepted["type"] == "websocket.accept"
-    assert "WS /stream?target=echo" in caplog.text and key not in caplog.text
+    assert "WS /stream " in caplog.text and key not in caplog.text
 
 
 async def test_a_browser_gets_no_subprotocol_that_it_did_not_offer() -> None:

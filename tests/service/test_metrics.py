@@ -190,12 +190,12 @@ def test_two_processes_with_one_folder_are_told_together(
         for service in (one, two):
             told = samples(service.request("GET", "/metrics")[1].decode())
             assert told['swap_requests_total{identity="echo",outcome="swapped"}'] == 5
-            assert told["swap_photos_limit"] == 128
+            assert told["swap_photos_limit"] == 512
             assert told["swap_batch_size_count"] == 5
         assert two.stop() == 0
         told = samples(one.request("GET", "/metrics")[1].decode())
         assert told['swap_requests_total{identity="echo",outcome="swapped"}'] == 5
-        assert told["swap_photos_limit"] == 64, "gauges of a process that has ended count no more"
+        assert told["swap_photos_limit"] == 256, "gauges of a process that has ended count no more"
 
 
 def test_a_folder_for_metrics_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
