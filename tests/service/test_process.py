@@ -163,7 +163,7 @@ def test_a_client_that_left_is_not_worked_for(log: IO[str]) -> None:
     with slow_service(log, window=500) as service:
         with service.posted():
             pass
-        until_logged(log, "/swap?target=echo 499 ")
+        until_logged(log, "POST /swap 499 ")
         assert b'"photos":0' in service.request("GET", "/health")[1]
         assert service.stop() == 0
 
