@@ -16,7 +16,25 @@ OPTIONS = {
     "log": ("log_level", "log_format"),
 }
 GROUPS = {
-    "networks": ("workers", "threads", "max_batch", "batch_window_ms", "decoder_memory_mib", "pinned"),
+    "networks": (
+        "workers",
+        "threads",
+        "max_batch",
+        "batch_window_ms",
+        "decoder_memory_mib",
+        "pinned",
+        "processes",
+        "cuda_",
+    ),
+    "keys and doors": (
+        "keys",
+        "admin_",
+        "published_on",
+        "anyone_may_swap",
+        "cors_origins",
+        "trusted_proxies",
+    ),
+    "rates": ("address_", "key_"),
     "limits": (
         "queue_images",
         "queue_bytes",
@@ -26,7 +44,18 @@ GROUPS = {
         "max_pixels",
     ),
     "batches and streams": ("batch_", "stream"),
-    "times": ("body_timeout_s", "deadline_ms", "shutdown_grace_s", "drain_s"),
+    "times": (
+        "head_timeout_s",
+        "body_timeout_s",
+        "deadline_ms",
+        "handler_timeout_s",
+        "answer_timeout_s",
+        "slowest_bytes_per_s",
+        "shutdown_grace_s",
+        "drain_s",
+    ),
+    "connections": ("connections", "answer_bytes"),
+    "signed photos": ("c2pa_",),
 }
 """Names, or how they begin; what is in no group comes last."""
 INTRO = "Swaps faces in photos over HTTP, with the identities of a bundle."

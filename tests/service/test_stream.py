@@ -271,6 +271,7 @@ async def test_one_line_in_the_log_per_stream(caplog: pytest.LogCaptureFixture) 
     facts = told.__dict__
     assert (facts["frames"], facts["answered"], facts["request_id"]) == (2, 1, "id-1")
     assert facts["seconds"] >= 0
+    assert client.accepted and (b"x-request-id", b"id-1") in client.accepted["headers"]
 
 
 async def test_the_face_is_looked_for_where_it_was() -> None:
