@@ -54,7 +54,7 @@ GROUPS = {
         "shutdown_grace_s",
         "drain_s",
     ),
-    "connections": ("connections", "answer_bytes"),
+    "connections": ("connections", "connections_per_address", "answer_bytes"),
     "signed photos": ("c2pa_",),
 }
 """Names, or how they begin; what is in no group comes last."""

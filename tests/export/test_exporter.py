@@ -331,15 +331,9 @@ def test_the_command_takes_the_record_of_who_has_none_and_leaves_the_others(
     checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     without = changed(checkpoint, records={"amara": dict(RECORD)})
-<<<<<<< HEAD
-    without.save(tmp_path / "run" / "checkpoint.pt")
-    folder = tmp_path / "out"
-    command = [str(tmp_path / "run" / "checkpoint.pt"), "--out", str(folder), "--only", "amara", "will"]
-=======
     saved, folder = tmp_path / "run" / "checkpoint.pt", tmp_path / "out"
     without.save(saved)
     command = [str(saved), "--out", str(folder), "--only", "amara", "will"]
->>>>>>> operator
     assert "--synthetic" in refusal(capsys, *command)
     said = ["--consent-by", "Will Example", "--consent-date", "2026-01-30", "--consent-for", "a play"]
     assert main([*command, "--licence", "all rights reserved", *said]) == 0
