@@ -17,6 +17,7 @@ const WORDS = {
   "image-too-large": ["The picture has more pixels than the service takes.", SMALLER],
   "body-too-large": ["The file is larger than the service takes.", SMALLER],
   "body-timeout": ["The photo took too long to arrive.", ["Try a smaller photo or a faster line."]],
+  "body-made-room": ["The photo took so long to arrive that others went first.", ["Try a smaller photo or a faster line."]],
   "no-image": ["The file is empty.", ["Choose another one."]],
   "bad-multipart": ["The photo did not arrive whole.", ["Choose it again; it may have changed meanwhile."]],
   "unsupported-body": ["The service does not take this kind of file.", ["Choose a JPEG, PNG or WebP picture."]],
