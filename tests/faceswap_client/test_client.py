@@ -148,8 +148,8 @@ def test_every_problem_of_the_service_has_a_fitting_class() -> None:
     """A 4xx that no class of its own fits stays a ProblemError; those are listed here."""
     plain = {
         "bad-multipart", "no-preview", "not-found", "method-not-allowed", "unsupported-body",
-        "reload-running", "reload-refused", "client-gone", "unsupported-encoding", "body-made-room", "head-timeout",
-        "unknown-version", "bad-encoding", "bad-tensor",
+        "reload-running", "reload-refused", "client-gone", "unsupported-encoding", "body-made-room",
+        "head-timeout", "unknown-version", "bad-encoding", "bad-tensor",
     }  # fmt: skip
     for kind in TABLE.values():
         error = fc.errors.problem_error({"type": kind.type, "status": kind.status, "title": kind.title})
