@@ -58,11 +58,19 @@ def bare_rows(run: Run) -> None:
     run.library_call_ms.append(run.bare.picture_ms(run.crop, seconds / 2))
 
 
+CONNECTIONS = 50_000
+"""More than an open loop opens in a round."""
+
+
 @contextmanager
 def service(run: Run) -> Iterator[Server]:
-    """With room for every connection of the rows: a 503 is an answer, but no swap."""
+    """With room for every connection of the rows: a 503 is an answer, but no swap.
+
+    And for every connection of an open loop, which all come from one address.
+    """
     room = str(max(64, *run.options.concurrency))
-    variables = {**run.subject.variables(), "FACESWAPD_QUEUE_IMAGES": room}
+    crowd = dict.fromkeys(("FACESWAPD_CONNECTIONS", "FACESWAPD_CONNECTIONS_PER_ADDRESS"), str(CONNECTIONS))
+    variables = {**run.subject.variables(), "FACESWAPD_QUEUE_IMAGES": room, **crowd}
     with serving(run.options.bundle, run.options.device, more=variables) as server:
         run.starts.append(server.start_s)
         run.idle_mib.append(server.memory_mib())
