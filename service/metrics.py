@@ -117,9 +117,13 @@ class Metrics:
             self._rejected.labels(problem).inc()
 
     def answered(self, answer: Answered) -> None:
+        """A picture that goes out."""
+        self.swapped(answer.target, answer.clock)
+
+    def swapped(self, identity: str, clock: Clock) -> None:
         """A face that was swapped, and where its time went."""
-        self._face(answer.target, SWAPPED)
-        for step, seconds in answer.clock.spans.items():
+        self._face(identity, SWAPPED)
+        for step, seconds in clock.spans.items():
             if step == "queue":
                 self._wait.observe(seconds)
             elif (child := self._steps.get(step)) is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any
 
@@ -188,7 +189,11 @@ async def infer(
             held.enter_context(parts.admission.place(0, more))
         pipeline = parts.pipeline
         entry = _entry(pipeline, identity, version)
-        faces = await unless_gone(request, _faces(pipeline, asked.crops, identity, _seconds(parts)))
+        clocks = [Clock() for _ in asked.crops]
+        work = unless_gone(request, _faces(pipeline, asked.crops, identity, clocks, _seconds(parts)))
+        faces = await parts.metrics.watched([identity] * len(clocks), work)
+        for each in clocks:
+            parts.metrics.swapped(identity, each)
         return await _answer(request, parts, asked, faces, entry)
 
 
@@ -211,11 +216,16 @@ def _read(body: bytes, encoding: str, json_bytes: int | None, limit: int, most: 
     return read_request(unpacked(body, encoding, limit) if is_packed(encoding) else body, json_bytes, most)
 
 
-async def _faces(pipeline: SwapPipeline, crops: Pixels, identity: str, seconds: float) -> list[Swapped]:
+async def _faces(
+    pipeline: SwapPipeline, crops: Pixels, identity: str, clocks: Sequence[Clock], seconds: float
+) -> list[Swapped]:
     """In the order of `crops`; if one fails, all do, and the rest is dropped."""
     deadline = time.monotonic() + seconds
     with pipeline.swapper.hold(identity):
-        swaps = [asyncio.create_task(pipeline.decoded(crop, identity, deadline, Clock())) for crop in crops]
+        swaps = [
+            asyncio.create_task(pipeline.decoded(crop, identity, deadline, clock))
+            for crop, clock in zip(crops, clocks, strict=True)
+        ]
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.gather(*swaps)

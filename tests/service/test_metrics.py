@@ -19,6 +19,7 @@ from service.metrics import NAMES, OTHERS, Metrics
 from service.nvml import Driver
 from service.telemetry import Clock
 from tests.service.fakes import FakeSwapper, Gate, make_app, parts_of, photo, post, serving, until
+from tests.service.tensors import as_json, crops
 from tests.service.test_process import slow_service
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +62,22 @@ async def test_faces_are_counted_by_identity_and_outcome() -> None:
     }
     assert told['swap_step_seconds_count{step="write"}'] == 4
     assert told["swap_queue_wait_seconds_count"] == 4
+
+
+async def test_crops_of_v2_are_counted_and_timed_one_by_one() -> None:
+    app = make_app(max_batch=4)
+    async with serving(app) as client:
+        for name, status in (("negative", 200), ("echo", 200), ("echo", 200)):
+            answer = await client.post(f"/v2/models/{name}/infer", content=as_json(crops(3)))
+            assert answer.status_code == status
+        await client.post("/v2/models/nobody/infer", content=as_json(crops(3)))
+        told = await scraped(client)
+    faces = {name: value for name, value in told.items() if name.startswith("swap_requests_total")}
+    assert faces == {
+        'swap_requests_total{identity="echo",outcome="swapped"}': 6,
+        'swap_requests_total{identity="negative",outcome="swapped"}': 3,
+    }
+    assert told["swap_queue_wait_seconds_count"] == 9
 
 
 async def test_requests_are_timed_by_route_and_never_by_address() -> None:
