@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -75,7 +75,8 @@ def run(settings: Settings, arguments: list[str] | None) -> int:
     with bind(settings.host, settings.port) as listener:
         if settings.processes > 1:
             given = sys.argv[1:] if arguments is None else arguments
-            return serve_together(settings.processes, listener, given)
+            with metrics_of_all():
+                return serve_together(settings.processes, listener, given)
         return open_and_serve(settings, listener)
 
 
@@ -92,6 +93,17 @@ def open_and_serve(
         settings.cuda(),
     )
     return serve(settings, swapper, listener, ready)
+
+
+@contextmanager
+def metrics_of_all() -> Iterator[None]:
+    """A block whose processes have a folder for their metrics."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(exposition.folder_for_all())
+        except OSError as error:
+            raise StartError(f"no temporary folder for metrics: {error.strerror or error}") from None
+        yield
 
 
 def prepare_metrics() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -58,6 +59,23 @@ def prepare(folder: Path) -> None:
         process = file.stem.rpartition("_")[2]
         if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
             file.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_for_all() -> Iterator[None]:
+    """A block whose processes tell their numbers together, in a folder of its own if none was named.
+
+    Raises OSError where no temporary folder can be made.
+    """
+    if VARIABLE in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="faceswapd-metrics-") as folder:
+        os.environ[VARIABLE] = folder
+        try:
+            yield
+        finally:
+            del os.environ[VARIABLE]
 
 
 @asynccontextmanager

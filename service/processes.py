@@ -124,7 +124,7 @@ def serve_together(count: int, listener: socket.socket, arguments: Sequence[str]
 
 def main(arguments: Sequence[str]) -> int:
     """One of them."""
-    from service.__main__ import guarded, open_and_serve  # which imports this module
+    from service.__main__ import guarded, open_and_serve, prepare_metrics  # which imports this module
 
     _end_with_parent()
     parser = argparse.ArgumentParser()
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str]) -> int:
 
     def run(settings: Settings) -> int:
         logs.configure(settings.log_level, settings.log_format)
+        prepare_metrics()  # one that was killed before may have left its gauges
         return open_and_serve(settings, listener, announce)
 
     with socket.socket(fileno=given.listener) as listener:

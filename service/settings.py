@@ -219,9 +219,13 @@ class Settings(BaseSettings):
     ] = LogFormat.CONSOLE
 
     @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
-        if self.admin_port is not None and self.admin_port == self.port:
+    def _admin_has_a_port_of_its_own(self) -> Self:
+        if self.admin_port is None:
+            return self
+        if self.admin_port == self.port:
             raise ValueError("the port is that of FACESWAPD_PORT too")
+        if self.processes > 1:
+            raise ValueError("only one process can have it; leave it out, or FACESWAPD_PROCESSES")
         return self
 
     def is_open_to_others(self) -> bool:

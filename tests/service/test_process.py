@@ -343,3 +343,5 @@ def test_a_service_that_others_can_reach_refuses_to_start_without_keys(identity_
     told = refusal("--bundle", str(identity_bundle), FACESWAPD_KEYS="{")
     assert "FACESWAPD_KEYS, line 1" in told
     assert "FACESWAPD_ADMIN_PORT: " in refusal("--port", "8000", FACESWAPD_ADMIN_PORT="8000")
+    told = refusal(FACESWAPD_ADMIN_PORT="8001", FACESWAPD_PROCESSES="2")
+    assert "FACESWAPD_ADMIN_PORT: " in told and "FACESWAPD_PROCESSES" in told

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -107,6 +108,26 @@ def ready(port: int) -> bool:
         connection.close()
 
 
+def told_limits(port: int) -> list[int]:
+    """What /metrics says of the limit of photos, when nothing changes for as long as a gauge may be old."""
+    deadline = time.monotonic() + 20
+    found = [0]
+    while time.monotonic() < deadline:
+        found = sorted({_told_limit(port) for _ in range(6)})
+        if found == [2 * 256]:
+            break
+        time.sleep(0.2)
+    return found
+
+
+def _told_limit(port: int) -> int:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        line = next(
+            line for line in answer.read().decode().splitlines() if line.startswith("swap_photos_limit")
+        )
+    return int(float(line.split()[-1]))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_two_services_share_a_port_one_that_is_killed_is_replaced_and_they_stop_with_0(
     identity_bundle: Path,
@@ -115,12 +136,14 @@ def test_two_services_share_a_port_one_that_is_killed_is_replaced_and_they_stop_
         first = members_of(child.pid)
         assert len(first) == 2
         assert all(ready(port) for _ in range(6))
+        assert told_limits(port) == [2 * 256], "numbers of both, whoever is asked"
         os.kill(first[0], signal.SIGKILL)
         assert ready(port), "the other one goes on"
         assert child.stdout is not None
         assert announced(child.stdout.readline) == port
         second = members_of(child.pid)
         assert len(second) == 2
+        assert told_limits(port) == [2 * 256], "the numbers of the killed one count no more"
         assert first[1] in second
         child.send_signal(signal.SIGTERM)
         assert child.wait(60) == 0
