@@ -21,6 +21,11 @@ MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers, or the trailers behind a body; the bound that h11 has."""
 _BODY_GRACE_S = 5.0
 """The route's own 408 comes first; this one is for bodies that no route waits for."""
+LINGER_S = 1.0
+"""For which a refused connection is still listened to: a close over unread bytes may take the answer away
+before it is read (RFC 9112, 9.6)."""
+_LINGERING = 64
+"""Of them at most at once; beyond that they are closed as they come."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -33,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_since: float | None = None
     _has_begun = False
     _body_comes = False
+    _farewell: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -49,9 +55,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.crowd.left(self)
+        if self._farewell is not None:
+            self._farewell.cancel()
+            self.crowd.lingering -= 1
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._farewell is not None:
+            return
         self._unfinished += len(data)
         self._received += len(data)
         super().data_received(data)
@@ -127,7 +138,12 @@ class BoundedProtocol(HttpToolsProtocol):
             *([] if kind.retry_after_s is None else [f"Retry-After: {kind.retry_after_s}"]),
         ]
         self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        self.transport.close()
+        if self.crowd.lingering < _LINGERING:
+            self.transport.write_eof()
+            self.crowd.lingering += 1
+            self._farewell = self.loop.call_later(LINGER_S, self.transport.close)
+        else:
+            self.transport.close()
 
 
 class CountedSocket(WebSocketsSansIOProtocol):

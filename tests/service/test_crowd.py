@@ -279,6 +279,27 @@ async def test_where_all_are_busy_the_newcomer_is_told() -> None:
         assert "200" in str(await (await service.client()).status("/"))
 
 
+async def test_a_newcomer_that_still_sends_can_read_why_it_is_refused() -> None:
+    async with running(connections=8) as service:
+        for line in [await service.client() for _ in range(8)]:
+            line.ask("/waits")
+        await until(lambda: not service.crowd._idle)
+        fresh = await service.client()
+        for _ in range(8):  # a close over these would take the answer away
+            fresh.send("x" * 65536)
+            await asyncio.sleep(0.02)
+        assert (await fresh.head()).startswith("HTTP/1.1 503 ")
+        assert json.loads(await fresh.rest())["type"] == "/problems/connections-full"
+        assert service.crowd.lingering == 1
+        fresh.writer.close()
+        await until(lambda: service.crowd.lingering == 0)
+        stays = await service.client()
+        await stays.head()
+        await stays.rest()
+        assert service.crowd.lingering == 1
+        await until(lambda: service.crowd.lingering == 0)  # also where nobody hangs up
+
+
 async def test_one_address_takes_the_room_of_its_own_connections_only() -> None:
     async with running(connections=100, connections_per_address=3) as service:
         lines = [await service.client() for _ in range(5)]
