@@ -65,8 +65,7 @@ log = logging.getLogger("faceswapd.app")
 
 def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     """The app around an opened swapper. It warms the networks by itself once it runs."""
-    pool = ImagePool(settings.image_thread_count())
-    parts = _parts(settings, swapper, pool)
+    parts = _parts(settings, swapper)
     gauges = Gauges(parts.metrics.registry)
     tracer = tracing.provider(parts.version) if tracing.is_wanted() else None
     # The usual /docs page loads its scripts from a CDN; docs_page has them here.
@@ -76,7 +75,7 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        lifespan=_lifespan(parts, pool, gauges, tracer),
+        lifespan=_lifespan(parts, gauges, tracer),
         telemetry=SILENT,
     )
     app.state.parts, app.state.gauges = parts, gauges
@@ -103,7 +102,8 @@ def create_app(settings: Settings, swapper: PhotoSwapper) -> FastAPI:
     return app
 
 
-def _parts(settings: Settings, swapper: PhotoSwapper, pool: ImagePool) -> Parts:
+def _parts(settings: Settings, swapper: PhotoSwapper) -> Parts:
+    pool = ImagePool(settings.image_thread_count())
     workers = settings.worker_count(swapper.provider)
     max_batch = settings.batch_limit(swapper.provider)
     metrics = Metrics()
@@ -141,13 +141,13 @@ def _parts(settings: Settings, swapper: PhotoSwapper, pool: ImagePool) -> Parts:
 
 
 def _lifespan(
-    parts: Parts, pool: ImagePool, gauges: Gauges, tracer: TracerProvider | None
+    parts: Parts, gauges: Gauges, tracer: TracerProvider | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         parts.batcher.start()
         # In the background: /health/live answers and /health/ready says 503 meanwhile.
-        warming = asyncio.create_task(_warm_up(parts, pool))
+        warming = asyncio.create_task(_warm_up(parts))
         try:
             async with exposition.shared(parts, gauges):
                 yield
@@ -157,17 +157,17 @@ def _lifespan(
             parts.reloader.stop()
             await asyncio.to_thread(parts.batcher.stop)
             parts.loader.stop()
-            pool.stop()
+            parts.pool.stop()
             if tracer is not None:
                 await asyncio.to_thread(tracer.shutdown)
 
     return lifespan
 
 
-async def _warm_up(parts: Parts, pool: ImagePool) -> None:
+async def _warm_up(parts: Parts) -> None:
     try:
         _check_provider(parts)
-        await pool.run(Clock(), parts.swapper.warm_up)
+        await parts.pool.run(Clock(), parts.swapper.warm_up)
     except Exception as error:
         log.critical("cannot start: %s", error, exc_info=None if isinstance(error, SwapError) else error)
         parts.lifecycle.failed()

@@ -121,7 +121,6 @@ class Telemetry:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
         try:
