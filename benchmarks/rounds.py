@@ -58,8 +58,8 @@ def bare_rows(run: Run) -> None:
     run.library_call_ms.append(run.bare.picture_ms(run.crop, seconds / 2))
 
 
-CONNECTIONS = 50_000
-"""More than an open loop opens in a round."""
+CONNECTIONS = 10_000
+"""More than an open loop has at once."""
 
 
 @contextmanager

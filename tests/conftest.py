@@ -1,7 +1,8 @@
-"""Which rooms can be tested here: those of training need torch, and a service's environment has none."""
+"""For all rooms: no settings from outside, one event loop, bundles; no tests of training without torch."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,18 @@ NEEDS_TORCH = ("models", "export", "e2e", "benchmarks/test_training.py")
 HAS_TORCH = all(find_spec(name) for name in ("torch", "onnx"))
 
 collect_ignore = [] if HAS_TORCH else list(NEEDS_TORCH)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("FACESWAPD_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

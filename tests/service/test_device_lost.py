@@ -46,11 +46,6 @@ sys.exit(serve(settings, swapper, bind(settings.host, settings.port)))
 """A service that loses its device with the first photo."""
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "error",

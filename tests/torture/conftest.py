@@ -35,15 +35,3 @@ def tally() -> Iterator[Tally]:
             "rows": tally.rows,
         }
         Path(out).write_text(json.dumps(report, indent=1) + "\n")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("FACESWAPD_"):
-            monkeypatch.delenv(name)
