@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
@@ -101,32 +105,73 @@ def paste(photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None, tu
     the window that the crop covers is worked on. A crop that reaches beyond the photo is cut at its
     border. `turn` as in `feathered_oval`.
     """
+    window = _window(photo, crop.matrix, face.shape[0])
+    pixels = photo.pixels.copy()
+    if window is not None:
+        pixels[window.rows, window.columns] = _patch(photo, window, crop, face, mask, turn)
+    return Image(pixels)
+
+
+@contextmanager
+def pasted(
+    photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None, turn: float = 0.0
+) -> Iterator[Image]:
+    """A block in which `photo` itself is what `paste` makes of it: no copy of a large picture is made."""
+    window = _window(photo, crop.matrix, face.shape[0])
+    if window is None:
+        yield photo
+        return
+    part = photo.pixels[window.rows, window.columns]
+    before = part.copy()
+    part[:] = _patch(photo, window, crop, face, mask, turn)
+    try:
+        yield photo
+    finally:
+        part[:] = before
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The part of a photo, in pixels, that a crop covers."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.right)
+
+
+def _patch(
+    photo: Image, window: _Window, crop: Crop, face: Pixels, mask: Pixels | None, turn: float
+) -> Pixels:
     cover = feathered_oval(face.shape[0], turn)
     if mask is None:
         matched = match_color(face, crop.pixels, cover)
     else:
         cover = cover * smoothed(mask)
         matched = relight(face, crop.pixels, cover)
-    window = _window(photo, crop.matrix, face.shape[0])
-    pixels = photo.pixels.copy()
-    if window is not None:
-        left, top, right, bottom = window
-        size, matrix = (right - left, bottom - top), crop.matrix.copy()
-        matrix[:, 2] += matrix[:, :2] @ (left, top)  # window -> crop
-        levels = np.rint(cover * 255).astype(np.uint8)
-        patch = PillowImage.fromarray(pixels[top:bottom, left:right])
-        patch.paste(_warp(matched, matrix, size), mask=_warp(levels, matrix, size))
-        pixels[top:bottom, left:right] = np.asarray(patch)
-    return Image(pixels)
+    size, matrix = (window.right - window.left, window.bottom - window.top), crop.matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ (window.left, window.top)  # window -> crop
+    levels = np.rint(cover * 255).astype(np.uint8)
+    patch = PillowImage.fromarray(photo.pixels[window.rows, window.columns])
+    patch.paste(_warp(matched, matrix, size), mask=_warp(levels, matrix, size))
+    return np.asarray(patch)
 
 
-def _window(photo: Image, matrix: Matrix, size: int) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the crop's corners in the photo; None if they lie outside it."""
+def _window(photo: Image, matrix: Matrix, size: int) -> _Window | None:
+    """Around the crop's corners; None if it lies outside the photo."""
     corners = np.array([[0, 0], [size, 0], [size, size], [0, size]], dtype=np.float64)
     corners = transform(corners, invert(matrix))
     left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     right, bottom = np.minimum(np.ceil(corners.max(axis=0)), (photo.width, photo.height)).astype(int)
-    return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
+    return _Window(int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
 
 
 def _warp(pixels: Pixels, matrix: Matrix, size: tuple[int, int]) -> PillowImage.Image:

@@ -14,6 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.WebPImagePlugin import WebPImageFile
 
+from faceswap.decoding import decoding_bytes
 from faceswap.errors import ImageTooLargeError, NotAnImageError, TruncatedImageError
 from faceswap.faces import Image, Pixels
 from faceswap.png import SMALL_PIXELS, write_small_png
@@ -39,6 +40,9 @@ _UPRIGHT = {
     7: _Transpose.TRANSVERSE,
     8: _Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
+_FROM_THE_END = (3, 4, 6, 7)
+"""Of the stored rows the last one comes first, as a row or as a column."""
 
 
 class ImageFormat(StrEnum):
@@ -65,24 +69,26 @@ class DigitalSource(StrEnum):
     COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 
-def read_image(data: bytes, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image:
+def read_image(
+    data: bytes, max_pixels: int = MAX_PIXELS, at_least: int | None = None, max_bytes: int | None = None
+) -> Image:
     """The upright picture in `data`, a JPEG, PNG or WebP file; of an animated one the first frame.
 
     With `at_least`, a JPEG may come out smaller by 2, 4 or 8 as long as its longer side keeps
     that many pixels: the decoder then skips most of its work. Transparent parts turn white.
-    NotAnImageError, TruncatedImageError, or ImageTooLargeError above `max_pixels`.
+    NotAnImageError, TruncatedImageError, or ImageTooLargeError above `max_pixels`, or where decoding
+    would take more memory than `max_bytes`.
     """
     picture = _open(data, max_pixels)
-    _check_pixels(picture.size, max_pixels)
+    size = picture.size
+    _check_pixels(size, max_pixels)
     try:
         if at_least is not None:
             _draft(picture, at_least)
+        if max_bytes is not None:
+            _check_memory(picture, size, max_bytes)
         picture.load()  # before the EXIF block, whose reader may load a PNG and hide what that raised
-        turn = _turn(picture)
-        picture = _opaque(picture)  # rebound: at 50 Mpx every copy less is 200 MB
-        if turn is not None:
-            picture = picture.transpose(turn)
-        return Image(_pixels(picture))
+        return Image(_pixels(picture, _orientation(picture)))
     except _DAMAGE as error:
         raise TruncatedImageError("the picture breaks off or is damaged") from error
 
@@ -109,42 +115,55 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
+def _check_memory(picture: PillowImage.Image, size: tuple[int, int], max_bytes: int) -> None:
+    if (needed := decoding_bytes(picture, size)) > max_bytes:
+        raise ImageTooLargeError(
+            f"a {picture.format} of this kind with {size[0]}x{size[1]} pixels takes {needed / 1e6:.0f} MB "
+            f"to decode, the limit is {max_bytes / 1e6:.0f} MB; make it smaller"
+        )
+
+
 def _draft(picture: PillowImage.Image, at_least: int) -> None:
     ratio = at_least / max(picture.size)
     if ratio < 1:
         picture.draft(None, (math.ceil(picture.width * ratio), math.ceil(picture.height * ratio)))
 
 
-def _turn(picture: PillowImage.Image) -> PillowImage.Transpose | None:
-    """What makes the picture upright. A broken EXIF block is no reason to refuse a photo."""
+def _orientation(picture: PillowImage.Image) -> int:
+    """By the EXIF block, 1 to 8. A broken one is no reason to refuse a photo."""
     with suppress(*_DAMAGE):
-        return _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    return None
+        found = picture.getexif().get(_ORIENTATION, 1)
+        return found if found in _UPRIGHT else 1
+    return 1
+
+
+def _pixels(picture: PillowImage.Image, orientation: int) -> Pixels:
+    """(H, W, 3), strip by strip: a second whole picture would be 200 MB at 50 Mpx."""
+    width, height = picture.size
+    is_sideways, turn = orientation in _SIDEWAYS, _UPRIGHT.get(orientation)
+    pixels = np.empty((width, height, 3) if is_sideways else (height, width, 3), np.uint8)
+    rows = max(_STRIP_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = _opaque(picture.crop((0, top, width, bottom)))
+        if turn is not None:
+            strip = strip.transpose(turn)
+        part = slice(height - bottom, height - top) if orientation in _FROM_THE_END else slice(top, bottom)
+        pixels[(slice(None), part) if is_sideways else part] = np.asarray(strip)
+    return pixels
 
 
 def _opaque(picture: PillowImage.Image) -> PillowImage.Image:
-    """In any mode that converts to RGB as it is."""
+    """In RGB."""
     if picture.mode.startswith("I"):  # 16-bit grey: keep the high byte
         wide = np.asarray(picture).astype(np.uint16)
-        return PillowImage.fromarray((wide >> 8).astype(np.uint8))
+        return PillowImage.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         white = PillowImage.new("RGB", picture.size, "white")
         white.paste(layer, mask=layer)
         return white
-    return picture
-
-
-def _pixels(picture: PillowImage.Image) -> Pixels:
-    """(H, W, 3), strip by strip: convert and np.asarray would hold three more copies at once."""
-    width, height = picture.size
-    pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(_STRIP_PIXELS // width, 1)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        strip = picture.crop((0, top, width, bottom))
-        pixels[top:bottom] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
-    return pixels
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def write_image(

@@ -232,6 +232,12 @@ class Swapper:
         """
         return blending.paste(photo, crop, face, mask, self._turn(crop))
 
+    def pasted(
+        self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None
+    ) -> AbstractContextManager[Image]:
+        """A block in which `photo` itself is what `paste` makes of it; its pixels must be writable."""
+        return blending.pasted(photo, crop, face, mask, self._turn(crop))
+
     def warm_up(self) -> None:
         """The first run of each batch size is slower than the rest; decoders are tried when loaded."""
         for size in self._graphs.factory.batch_sizes:

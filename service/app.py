@@ -115,6 +115,7 @@ def _parts(settings: Settings, swapper: PhotoSwapper) -> Parts:
         batcher,
         pool,
         max_pixels=settings.max_pixels,
+        decode_bytes=settings.decode_bytes,
         deadline_s=settings.deadline_ms / 1000,
         photos_in_memory=settings.photos_in_memory or settings.image_thread_count(),
         signer=PhotoSigner.of(settings, _version()),

@@ -19,6 +19,7 @@ from service.openapi import PHOTO_BODY
 from service.parts import Parts, TheParts
 from service.problems import responses
 from service.schemas import FoundFace, FoundFaces
+from service.settings import Settings
 from service.swapping import found
 from service.telemetry import Clock
 from service.uploads import announced_bytes, read_photo, unless_gone
@@ -72,14 +73,14 @@ async def find_faces(request: Request, response: Response, parts: TheParts) -> F
 async def _in_time(parts: Parts, photo: bytes, clock: Clock) -> FoundFaces:
     try:
         async with asyncio.timeout(parts.settings.deadline_ms / 1000):
-            return await parts.pool.run(clock, _find, parts.swapper, photo, parts.settings.max_pixels, clock)
+            return await parts.pool.run(clock, _find, parts.swapper, photo, parts.settings, clock)
     except TimeoutError:
         raise errors.DeadlineError from None
 
 
-def _find(swapper: PhotoSwapper, photo: bytes, max_pixels: int, clock: Clock) -> FoundFaces:
+def _find(swapper: PhotoSwapper, photo: bytes, settings: Settings, clock: Clock) -> FoundFaces:
     with clock.span("read"):
-        image = read_image(photo, max_pixels, at_least=FACE_ONLY_SIDE)
+        image = read_image(photo, settings.max_pixels, FACE_ONLY_SIDE, settings.decode_bytes)
     with clock.span("detect"):
         faces = _numbered(swapper, image)
         told = [_told(image, number, face, swapper.align(image, face)) for number, face in faces.items()]

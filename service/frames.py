@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from faceswap.faces import Crop, Image, Swapped
@@ -84,10 +85,12 @@ class FramePipeline:
         clock: Clock,
     ) -> Answer:
         image, source = Image(face.pixels), DigitalSource.TRAINED
-        if output is Output.PHOTO:
-            source = DigitalSource.COMPOSITE
-            with clock.span("paste"):
-                image = swapper.paste(opened.image, opened.crop, face.pixels, face.mask)
-        with clock.span("write"):
-            data = write_image(image, ImageFormat.JPEG, source, QUALITY, SUBSAMPLING)
+        with ExitStack() as held:
+            if output is Output.PHOTO:
+                source = DigitalSource.COMPOSITE
+                with clock.span("paste"):
+                    pasted = swapper.pasted(opened.image, opened.crop, face.pixels, face.mask)
+                    image = held.enter_context(pasted)
+            with clock.span("write"):
+                data = write_image(image, ImageFormat.JPEG, source, QUALITY, SUBSAMPLING)
         return Answer(data, target, ImageFormat.JPEG, source, opened.face, clock)

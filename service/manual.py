@@ -42,6 +42,7 @@ GROUPS = {
         "image_threads",
         "max_body_bytes",
         "max_pixels",
+        "decode_bytes",
     ),
     "batches and streams": ("batch_", "stream"),
     "times": (

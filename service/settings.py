@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     max_pixels: Annotated[
         int, Field(ge=4096, description="Largest photo, width x height; a larger one gets a 413.")
     ] = MAX_PIXELS
+    decode_bytes: Annotated[
+        int,
+        Field(ge=1_000_000, description="Most memory to decode a photo in; one that needs more gets a 413."),
+    ] = 270_000_000
     batch_photos: Annotated[int, Field(ge=1, le=999, description="Most photos of one batch.")] = 100
     batch_bytes: Annotated[int, Field(ge=1, description="Largest body of a batch.")] = 100_000_000
     batch_share: Annotated[

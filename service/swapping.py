@@ -81,6 +81,7 @@ class SwapPipeline:
         batcher: Batcher,
         pool: ImagePool,
         max_pixels: int,
+        decode_bytes: int,
         deadline_s: float,
         photos_in_memory: int,
         signer: PhotoSigner | None = None,
@@ -90,6 +91,7 @@ class SwapPipeline:
         self._batcher = batcher
         self._pool = pool
         self._max_pixels = max_pixels
+        self._decode_bytes = decode_bytes
         self._deadline_s = deadline_s
         self._photos = asyncio.Semaphore(photos_in_memory)
         self._signer = signer
@@ -211,7 +213,7 @@ class SwapPipeline:
 
     @asynccontextmanager
     async def _room(self, output: Output, clock: Clock) -> AsyncIterator[None]:
-        """50 Mpx are 150 MB: photos to be pasted into are few at a time, crops (12 kB) need no room."""
+        """38 Mpx are 115 MB: photos to be pasted into are few at a time, crops (12 kB) need no room."""
         if output is Output.FACE:
             yield
             return
@@ -225,9 +227,8 @@ class SwapPipeline:
     def _open(self, data: bytes, query: SwapQuery, clock: Clock, max_pixels: int | None = None) -> _Opened:
         face_only = query.output is Output.FACE and query.crop is CropMode.AUTO
         with clock.span("read"):
-            image = read_image(
-                data, max_pixels or self._max_pixels, at_least=FACE_ONLY_SIDE if face_only else None
-            )
+            at_least = FACE_ONLY_SIDE if face_only else None
+            image = read_image(data, max_pixels or self._max_pixels, at_least, self._decode_bytes)
         with clock.span("detect"):
             crop, face = self._crop(image, query)
         return _Opened(image if query.output is Output.PHOTO else None, crop, face)
@@ -245,12 +246,14 @@ class SwapPipeline:
     ) -> Answer:
         """Of a ready crop alone nothing of the photo is needed: None."""
         image, source = Image(face.pixels), DigitalSource.TRAINED
-        if photo is not None and photo.image is not None:
-            source = DigitalSource.COMPOSITE
-            with clock.span("paste"):
-                image = self.swapper.paste(photo.image, photo.crop, face.pixels, face.mask)
-        with clock.span("write"):
-            data = write_image(image, query.format, source)
+        with ExitStack() as held:
+            if photo is not None and photo.image is not None:
+                source = DigitalSource.COMPOSITE
+                with clock.span("paste"):
+                    pasted = self.swapper.pasted(photo.image, photo.crop, face.pixels, face.mask)
+                    image = held.enter_context(pasted)
+            with clock.span("write"):
+                data = write_image(image, query.format, source)
         if source is DigitalSource.COMPOSITE and self._signer is not None:
             with clock.span("sign"):
                 data = self._signer.sign(data, query.format, source)

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from faceswap import Crop, Image
 from faceswap.alignment import align, invert, transform
-from faceswap.blending import feathered_oval, match_color, paste, relight, smoothed
+from faceswap.blending import feathered_oval, match_color, paste, pasted, relight, smoothed
 from faceswap.detection import LibFaceDetection
 from faceswap.faces import Matrix
 
@@ -101,12 +101,23 @@ def test_an_empty_mask_leaves_the_colours() -> None:
 def test_outside_the_mask_the_photo_is_bit_identical(detector: LibFaceDetection, half: Image) -> None:
     crop = crop_of(detector, half)
     before = half.pixels.copy()
-    pasted = paste(half, crop, 255 - crop.pixels)
+    result = paste(half, crop, 255 - crop.pixels)
     away = outside(half, crop.matrix)
-    assert pasted.pixels.shape == half.pixels.shape
-    assert np.array_equal(pasted.pixels[away], half.pixels[away])
-    assert (pasted.pixels[~away] != half.pixels[~away]).mean() > 0.7
+    assert result.pixels.shape == half.pixels.shape
+    assert np.array_equal(result.pixels[away], half.pixels[away])
+    assert (result.pixels[~away] != half.pixels[~away]).mean() > 0.7
     assert np.array_equal(half.pixels, before)
+
+
+def test_a_photo_itself_is_pasted_into_for_a_block_alone(detector: LibFaceDetection, half: Image) -> None:
+    own = Image(half.pixels.copy())
+    crop = crop_of(detector, own)
+    wanted = paste(own, crop, 255 - crop.pixels)
+    with pytest.raises(ValueError, match="within"), pasted(own, crop, 255 - crop.pixels) as image:
+        assert image is own
+        assert np.array_equal(own.pixels, wanted.pixels)
+        raise ValueError("within")
+    assert np.array_equal(own.pixels, half.pixels)
 
 
 def test_an_echoed_face_changes_almost_nothing(detector: LibFaceDetection, photo: Photo) -> None:
@@ -121,9 +132,9 @@ def test_an_echoed_face_changes_almost_nothing(detector: LibFaceDetection, photo
 
 def test_a_larger_echoed_face_keeps_place_and_colour(detector: LibFaceDetection, half: Image) -> None:
     crop = crop_of(detector, half)
-    pasted = paste(half, crop, crop.pixels)
-    again = align(pasted, detector.refine(pasted, detector.detect(pasted)[0]).landmarks)
-    assert np.abs(pasted.pixels.astype(int) - half.pixels).mean() < 1
+    result = paste(half, crop, crop.pixels)
+    again = align(result, detector.refine(result, detector.detect(result)[0]).landmarks)
+    assert np.abs(result.pixels.astype(int) - half.pixels).mean() < 1
     assert (
         np.abs(
             transform(np.array([[32.0, 32.0]]), invert(crop.matrix))
@@ -159,9 +170,9 @@ def test_where_the_mask_is_0_the_photo_is_bit_identical(half: Image, detector: L
     crop = crop_of(detector, half)
     mask = np.zeros((64, 64), np.uint8)
     mask[:, :32] = 255
-    pasted = paste(half, crop, 255 - crop.pixels, mask)
+    result = paste(half, crop, 255 - crop.pixels, mask)
     right = in_crop(half, crop.matrix)[..., 0] > 32 + 2
-    changed = (pasted.pixels != half.pixels).any(axis=2)
+    changed = (result.pixels != half.pixels).any(axis=2)
     assert not changed[right].any()
     assert not changed[outside(half, crop.matrix)].any()
     assert changed.any()
@@ -190,8 +201,8 @@ def test_a_face_of_the_photos_tone_is_hardly_relit() -> None:
 def test_a_ready_crop_is_pasted_by_the_identity() -> None:
     pixels = np.full((64, 64, 3), 100, np.uint8)
     pixels[:, ::2] = 140
-    pasted = paste(Image(pixels), Crop(pixels, np.eye(2, 3)), pixels)
-    assert np.abs(pasted.pixels.astype(int) - pixels).max() <= 1
+    result = paste(Image(pixels), Crop(pixels, np.eye(2, 3)), pixels)
+    assert np.abs(result.pixels.astype(int) - pixels).max() <= 1
 
 
 @pytest.mark.parametrize("shift", [(-40, 0), (0, -40), (500, 10), (10, 300), (-40, -40)])
@@ -199,10 +210,10 @@ def test_a_crop_beyond_the_border_is_cut_there(half: Image, shift: tuple[int, in
     x, y = shift
     matrix = np.array([[0.8, 0.1, -0.8 * x], [-0.1, 0.8, -0.8 * y]])
     crop = Crop(np.full((64, 64, 3), 90, np.uint8), matrix)
-    pasted = paste(half, crop, np.full((64, 64, 3), 200, np.uint8))
+    result = paste(half, crop, np.full((64, 64, 3), 200, np.uint8))
     away = outside(half, matrix)
-    assert pasted.pixels.shape == half.pixels.shape
-    assert np.array_equal(pasted.pixels[away], half.pixels[away])
+    assert result.pixels.shape == half.pixels.shape
+    assert np.array_equal(result.pixels[away], half.pixels[away])
 
 
 def test_a_crop_wholly_outside_changes_nothing(half: Image) -> None:
@@ -215,14 +226,14 @@ def test_a_face_smaller_than_the_crop_is_averaged() -> None:
     checkers = (np.indices((64, 64)).sum(axis=0) % 2 * 200).astype(np.uint8)[..., None].repeat(3, axis=2)
     photo = Image(np.full((40, 40, 3), 100, np.uint8))
     matrix = np.array([[4.0, 0, -48], [0, 4.0, -48]])  # the face is 16 px in the photo
-    pasted = paste(photo, Crop(checkers, matrix), checkers).pixels.astype(int)
-    assert np.abs(pasted - 100).max() <= 12
+    result = paste(photo, Crop(checkers, matrix), checkers).pixels.astype(int)
+    assert np.abs(result - 100).max() <= 12
 
 
 def test_an_enlarged_face_is_smooth() -> None:
     # 64 px over 640: a ramp must stay a ramp, with no steps of 10 px and no edge at the mask.
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] * 2 + 60, (64, 64, 3)).copy()
     wide = np.broadcast_to((np.arange(640) / 5 + 60)[None, :, None], (640, 640, 3)).astype(np.uint8)
-    pasted = paste(Image(wide), Crop(ramp, np.array([[0.1, 0, 0], [0, 0.1, 0]])), ramp).pixels
-    assert np.abs(np.diff(pasted[320, :, 0].astype(int))).max() <= 2
-    assert np.abs(pasted.astype(int) - wide).max() <= 3
+    result = paste(Image(wide), Crop(ramp, np.array([[0.1, 0, 0], [0, 0.1, 0]])), ramp).pixels
+    assert np.abs(np.diff(result[320, :, 0].astype(int))).max() <= 2
+    assert np.abs(result.astype(int) - wide).max() <= 3

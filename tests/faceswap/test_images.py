@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from faceswap import (
     DigitalSource,
@@ -206,6 +208,62 @@ def test_reading_smaller_keeps_the_rotation() -> None:
 def test_strips_make_the_whole_picture() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1700, 700, 3), dtype=np.uint8)
     assert np.array_equal(read_image(encoded(PillowImage.fromarray(pixels), "PNG")).pixels, pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_strips_are_turned_each_to_its_place(orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1700, 700, 3), dtype=np.uint8)
+    data = rotated_by_exif(PillowImage.fromarray(pixels), "PNG", orientation)
+    with PillowImage.open(io.BytesIO(data)) as picture:
+        assert np.array_equal(read_image(data).pixels, np.asarray(ImageOps.exif_transpose(picture)))
+
+
+def test_strips_of_transparent_pictures_turn_white_all_alike() -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (1700, 700, 2), dtype=np.uint8)
+    picture = PillowImage.fromarray(levels, "LA")
+    white = PillowImage.new("RGB", picture.size, "white")
+    white.paste(picture.convert("RGB"), mask=picture.getchannel("A"))
+    assert np.array_equal(read_image(encoded(picture, "PNG")).pixels, np.asarray(white))
+
+
+KINDS: dict[str, tuple[str, str, dict[str, Any], int]] = {
+    "JPEG": ("JPEG", "RGB", {}, 7),
+    "grey JPEG": ("JPEG", "L", {}, 4),
+    "JPEG in scans": ("JPEG", "RGB", {"progressive": True, "subsampling": "4:4:4"}, 10),
+    "JPEG in scans, few colours": ("JPEG", "RGB", {"progressive": True, "subsampling": "4:2:0"}, 7),
+    "CMYK in scans": ("JPEG", "CMYK", {"progressive": True}, 12),
+    "PNG": ("PNG", "RGB", {}, 7),
+    "16 bits": ("PNG", "I;16", {}, 5),
+    "palette": ("PNG", "P", {}, 4),
+    "WebP": ("WEBP", "RGB", {}, 16),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_header_alone_is_enough_to_refuse_what_takes_too_much_memory(kind: str) -> None:
+    format, mode, options, bytes_a_pixel = KINDS[kind]
+    data = encoded(PillowImage.new(mode, (80, 50)), format, **options)
+    needed = bytes_a_pixel * 80 * 50
+    assert read_image(data, max_bytes=needed).width == 80
+    with pytest.raises(ImageTooLargeError, match=f"a {format} of this kind with 80x50 pixels takes"):
+        read_image(data, max_bytes=needed - 1)
+
+
+def test_a_jpeg_that_is_read_smaller_takes_less_memory_unless_it_comes_in_scans() -> None:
+    plain, scans = (encoded(quarters(800, 400), "JPEG", progressive=many) for many in (False, True))
+    assert read_image(plain, at_least=100, max_bytes=7 * 100 * 50).width == 100
+    with pytest.raises(ImageTooLargeError):
+        read_image(scans, at_least=100, max_bytes=7 * 100 * 50)
+
+
+def test_a_baseline_jpeg_whose_scans_are_apart_counts_as_one_in_scans() -> None:
+    """libjpeg then keeps all coefficients, without the marker of a progressive one."""
+    data = encoded(quarters(80, 48), "JPEG", subsampling="4:4:4")
+    start = data.index(b"\xff\xda\x00\x0c\x03")
+    apart = data[:start] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[start + 14 :]
+    assert read_image(data, max_bytes=7 * 80 * 48).width == 80
+    with pytest.raises(ImageTooLargeError):
+        read_image(apart, max_bytes=7 * 80 * 48)
 
 
 @pytest.mark.parametrize("format", list(ImageFormat))

@@ -7,7 +7,7 @@ import hashlib
 import io
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastapi import FastAPI
 from PIL import Image as PillowImage
 
-from faceswap.blending import paste
+from faceswap.blending import pasted
 from faceswap.bundle import FileEntry, IdentityEntry, Manifest
 from faceswap.errors import NoFaceError, NoSuchFaceError, UnknownIdentityError, WrongCropSizeError
 from faceswap.faces import Box, Crop, Face, Image, Landmarks, Pixels, Swapped
@@ -186,8 +186,10 @@ class FakeSwapper:
         faces: Pixels = latents.transpose(0, 2, 3, 1).astype(np.uint8)
         return [Swapped.of(face) for face in (255 - faces if identity == "negative" else faces)]
 
-    def paste(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Image:
-        return paste(photo, crop, face, mask)
+    def pasted(
+        self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None
+    ) -> AbstractContextManager[Image]:
+        return pasted(photo, crop, face, mask)
 
     def warm_up(self) -> None:
         self.on_warm_up()

@@ -14,15 +14,19 @@ from pathlib import Path
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from faceswap.errors import SwapError
+from faceswap.errors import ImageTooLargeError, SwapError
 from faceswap.images import read_image
+from faceswap.swapper import FACE_ONLY_SIDE
 from service.encodings import unpacked
 from service.errors import ServiceError
+from service.settings import Settings
 from service.v2_tensors import read_request
 from tests.torture.mutations import png_bomb
 
 CROP = b'{"inputs":[{"name":"crops","shape":[1,64,64,3],"datatype":"UINT8","data":[%b]}]}'
 BODY_LIMIT = 20_000_000
+SIDEWAYS = PillowImage.Exif()
+SIDEWAYS[0x0112] = 6
 
 
 def flat(size: tuple[int, int], format: str, mode: str = "RGB", **options: object) -> bytes:
@@ -53,6 +57,14 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "81 Mpx of one colour in PNG": lambda: flat((9000, 9000), "PNG", "L"),
     "50 Mpx of grey in JPEG": lambda: flat((8160, 6144), "JPEG", "L", quality=10),
     "50 Mpx of colour in JPEG": lambda: flat((8160, 6144), "JPEG", quality=10),
+    "38 Mpx of colour in JPEG": lambda: flat((7100, 5350), "JPEG", quality=10),
+    "38 Mpx on its side": lambda: flat((7100, 5350), "JPEG", quality=10, exif=SIDEWAYS),
+    "27 Mpx in scans": lambda: flat((6000, 4500), "JPEG", quality=10, subsampling=0, progressive=True),
+    "50 Mpx in scans": lambda: flat((8160, 6144), "JPEG", quality=10, subsampling=0, progressive=True),
+    "50 Mpx of CMYK in scans": lambda: flat((8160, 6144), "JPEG", "CMYK", quality=10, progressive=True),
+    "50 Mpx in WebP": lambda: flat((16383, 3100), "WEBP", quality=10, method=0),
+    "16 Mpx in WebP": lambda: flat((4200, 4000), "WEBP", quality=10, method=0),
+    "38 Mpx, transparent": lambda: flat((7100, 5350), "PNG", "RGBA"),
     "50 Mpx, announced but not there": lambda: png_bomb(8160, 6144),
     "16 Mpx of CMYK": lambda: flat((4000, 4000), "JPEG", "CMYK"),
     "16 Mpx of 16 bits": lambda: flat((4000, 4000), "PNG", "I;16"),
@@ -77,12 +89,23 @@ def read(name: str) -> Callable[[], object]:
     """Made before, so that only the reading counts."""
     if name in PICTURES:
         picture = PICTURES[name]()
-        return lambda: read_image(picture)
+        return lambda: read_both(picture)
     if name in REQUESTS:
         request = REQUESTS[name]()
         return lambda: read_request(request, None, 64)
     body = PACKED[name]()
     return lambda: unpacked(body, "gzip", BODY_LIMIT)
+
+
+def read_both(picture: bytes) -> None:
+    """As for output=face and as for output=photo; what the second raises."""
+    settings = Settings()
+    for at_least in (FACE_ONLY_SIDE, None):
+        try:
+            read_image(picture, settings.max_pixels, at_least, settings.decode_bytes)
+        except ImageTooLargeError:
+            if at_least is None:
+                raise
 
 
 def memory_mb(field: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -52,9 +53,11 @@ class Faulty(FakeSwapper):
         self.fault("ready crop")()
         return super().ready_crop(image)
 
-    def paste(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Image:
+    def pasted(
+        self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None
+    ) -> AbstractContextManager[Image]:
         self.fault("paste")()
-        return super().paste(photo, crop, face, mask)
+        return super().pasted(photo, crop, face, mask)
 
 
 STEPS = ["find", "align", "ready crop", "load", "encode", "decode", "paste"]
