@@ -11,9 +11,12 @@ part of the difference that goes with shading stays behind.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from models.pool import Pool
 
 GROUP = 16
 """Photos in a mean: of 4, light and pose did not cancel out."""
@@ -52,6 +55,40 @@ class Relight:
         """Latents (N, C, h, w) as if their faces' shadings were other by `change` (N, CELLS * CELLS)."""
         moved: Tensor = latents + torch.tensordot(change, self.slope, dims=1)
         return moved
+
+
+class Estranger:
+    """Moves one person's latents towards everybody's, their light excepted, which is fitted once in a run."""
+
+    def __init__(self, strength: float, seed: int) -> None:
+        self.strength, self.seed = strength, seed
+        self.relight: Relight | None = None
+
+    def __call__(self, latent: Tensor, own: Pool, everybody: Pool, step: int) -> Tensor:
+        """`latent` (N, C, h, w) of the person in the pool `own`, for the step of that number."""
+        (mean, own_light), (others, light) = (_means(pool, len(latent)) for pool in (own, everybody))
+        if self.relight is None:
+            latents, truths = everybody.groups(everybody.capacity, 1)
+            self.relight = Relight.fit(latents[:, 0], shading(truths[:, 0]))
+        others = self.relight(others, own_light - light)
+        generator = torch.Generator(latent.device).manual_seed(self.seed + step)
+        return estranged(latent, mean, others, self.strength, generator)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps of it."""
+        return {} if self.relight is None else {"relight": self.relight.slope}
+
+    def restore(self, training: dict[str, Any]) -> None:
+        """As `state` said."""
+        if "relight" in training:
+            self.relight = Relight(training["relight"])
+
+
+def _means(pool: Pool, count: int) -> tuple[Tensor, Tensor]:
+    """Latents (count, C, h, w) and shadings (count, CELLS * CELLS), each the mean over GROUP photos."""
+    latents, truths = pool.groups(count, GROUP)
+    lights = shading(truths.flatten(0, 1)).view(count, GROUP, -1)
+    return latents.mean(dim=1), lights.mean(dim=1)
 
 
 def estranged(

@@ -20,7 +20,7 @@ from models.checkpoint import UNIVERSAL
 from models.dataset import Person, centre
 from models.decoders import Decoder
 from models.errors import DataError, DivergedError
-from models.estranged import GROUP, Relight, estranged, shading
+from models.estranged import Estranger
 from models.losses import ReconstructionLoss
 from models.pool import Encode, Pool, lean
 from models.pose import PoseNet, pose_error
@@ -136,7 +136,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self._groups(), betas=config.betas, fused=True)
         self.average = [p.detach().clone() for p in self.trained.parameters()]
         self.progress = Progress()
-        self.relight: Relight | None = None
+        self.estranger = Estranger(config.foreign, config.seed)
         self._fit_tones()
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -213,29 +213,10 @@ class Trainer:
 
     def _estranged(self, latent: Tensor, name: str) -> Tensor:
         """As if somebody else had lent the person their face: what the decoder should not look at."""
-        pools = self.progress.pools
         if not self.config.foreign or name == UNIVERSAL:
             return latent
-        (own, own_light), (others, light) = (
-            self._means(pools[key], len(latent)) for key in (name, UNIVERSAL)
-        )
-        if self.relight is None:
-            self.relight = self._fit_relight(pools[UNIVERSAL])
-        others = self.relight(others, own_light - light)
-        generator = torch.Generator(self.device).manual_seed(self.config.seed + self.progress.step)
-        return estranged(latent, own, others, self.config.foreign, generator)
-
-    @staticmethod
-    def _means(pool: Pool, count: int) -> tuple[Tensor, Tensor]:
-        """Latents (count, C, h, w) and shadings, each the mean over GROUP photos."""
-        latents, truths = pool.groups(count, GROUP)
-        lights = shading(truths.flatten(0, 1)).view(count, GROUP, -1)
-        return latents.mean(dim=1), lights.mean(dim=1)
-
-    @staticmethod
-    def _fit_relight(pool: Pool) -> Relight:
-        latents, truths = pool.groups(pool.capacity, 1)
-        return Relight.fit(latents[:, 0], shading(truths[:, 0]))
+        pools = self.progress.pools
+        return self.estranger(latent, pools[name], pools[UNIVERSAL], self.progress.step)
 
     def _pose_of_swap(self, pose: PoseNet, latent: Tensor, source: Tensor) -> Tensor:
         """How far the landmarks of somebody's answers to foreign faces are from those of the sources."""
@@ -331,8 +312,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "progress": self.progress.state(),
         }
-        if self.relight is not None:
-            state["relight"] = self.relight.slope
+        state |= self.estranger.state()
         return state if self.pose is None else state | {"pose": self.pose.state_dict()}
 
     def restore(self, training: dict[str, Any]) -> None:
@@ -342,8 +322,7 @@ class Trainer:
         self.optimizer.load_state_dict(training["optimizer"])
         if self.pose is not None:
             self.pose.load_state_dict(training["pose"])
-        if "relight" in training:
-            self.relight = Relight(training["relight"])
+        self.estranger.restore(training)
         state = dict(training["progress"])
         pools = state.pop("pools")
         for name, value in state.items():
