@@ -19,9 +19,10 @@ class Subject:
     device: Device = Device.AUTO
     precision: str | None = None
 
-    def open(self) -> Swapper:
+    def open(self, lone_threads: int | None = None) -> Swapper:
         """A swapper with one thread a run, as the service and the peers have it. SwapError in one line."""
-        return Swapper.open(self.bundle, self.device, 1, self.precision or Precision.AUTO)
+        precision = self.precision or Precision.AUTO
+        return Swapper.open(self.bundle, self.device, 1, precision, lone_threads=lone_threads)
 
     def variables(self) -> dict[str, str]:
         """The same for another process: the settings of the service, which the peers read too."""

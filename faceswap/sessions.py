@@ -24,6 +24,7 @@ from faceswap import memory
 from faceswap.cuda import CudaOptions, Cudart, Fault, Lane, LockLane, ThreadLane
 from faceswap.cuda_session import NOT_RECORDED, CudaSession, Plain
 from faceswap.errors import BundleError, DeviceError, DeviceLostError
+from faceswap.lone_runs import LoneRuns, LoneSession
 from faceswap.signatures import Signature, check_signature, first_line
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -98,13 +99,17 @@ class SessionFactory:
         runtime: Any = onnxruntime,
         cuda: CudaOptions | None = None,
         find_cudart: Callable[[], Cudart | None] = Cudart.find,
+        lone_threads: int | None = None,
     ) -> None:
         """`threads` is per run, default every core there is; `runtime` is the onnxruntime module.
 
-        `find_cudart` is called once CUDA is to be used.
+        `lone_threads`, where they are more, are those of a run on the CPU that no other overlaps: for
+        that each graph has a second session. `find_cudart` is called once CUDA is to be used.
         """
         self.device = Device(device)
         self.threads = threads or available_cores()
+        self.lone_threads = lone_threads or self.threads
+        self._lone_runs = LoneRuns()
         self.cuda = cuda or CudaOptions()
         self.fault = Fault()
         self._runtime = runtime
@@ -119,10 +124,11 @@ class SessionFactory:
         """The same device and threads for graphs that come and go, without onnxruntime's own arena.
 
         An arena takes a third more memory for each decoder, and gains speed only with the encoder's
-        large batches.
+        large batches; a second session for lone runs would take as much again.
         """
         other = copy.copy(self)
         other._arena = False
+        other.lone_threads = other.threads
         return other
 
     def _is_settled(self) -> bool:
@@ -195,8 +201,17 @@ class SessionFactory:
         return CUDA in self._runtime.get_available_providers()
 
     def _on_cpu(self, graph: _Source, name: str, signature: Signature | None) -> Session:
+        session = self._proved_on_cpu(graph, name, signature, self.threads)
+        if self.lone_threads <= self.threads:
+            return session
+        wide = self._proved_on_cpu(graph, name, signature, self.lone_threads)
+        return LoneSession(session.provider, session.run, wide.run, self._lone_runs)
+
+    def _proved_on_cpu(
+        self, graph: _Source, name: str, signature: Signature | None, threads: int
+    ) -> OrtSession:
         try:
-            raw = self._create(graph, [CPU], {})
+            raw = self._create(graph, [CPU], {}, threads)
             check_signature(raw, name, signature)
         except BundleError:
             raise
@@ -261,9 +276,11 @@ class SessionFactory:
             _log.warning("parts of %s run on the CPU beside CUDA: %s", name, first_line(strict))
         return raw
 
-    def _create(self, graph: _Source, providers: list[Any], entries: dict[str, str]) -> Any:
+    def _create(
+        self, graph: _Source, providers: list[Any], entries: dict[str, str], threads: int | None = None
+    ) -> Any:
         options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = threads or self.threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = self._arena
         exact = EXACT_BYTES if adds_bytes_in_16_bits() else {}

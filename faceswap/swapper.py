@@ -73,14 +73,17 @@ class Swapper:
         decoder_bytes: int | None = None,
         pinned: Collection[str] = (),
         cuda: CudaOptions | None = None,
+        lone_threads: int | None = None,
     ) -> Swapper:
         """The swapper of a bundle's folder; BundleError or DeviceError, each in one line.
 
         Decoders that were not used for long are let go when all take more than `decoder_bytes` of
         memory (of the device on CUDA), except those of `pinned` identities; without a limit all that were
-        used stay. `cuda` is for sessions on CUDA.
+        used stay. `cuda` is for sessions on CUDA. The encoder runs on `lone_threads`, if these are more
+        than `threads`, while it runs once at a time: a single answer comes sooner.
         """
-        opened, factory = Bundle.open(Path(bundle)), SessionFactory(device, threads, cuda=cuda)
+        opened = Bundle.open(Path(bundle))
+        factory = SessionFactory(device, threads, cuda=cuda, lone_threads=lone_threads)
         cache = SessionCache(decoder_bytes, factory.memory_bytes, most=lambda: factory.largest_ratio)
         swapper = cls(opened, factory, LibFaceDetection(), precision, cache, pinned)
         swapper.take_over()

@@ -91,6 +91,7 @@ def open_and_serve(
         settings.decoder_bytes(),
         settings.pinned,
         settings.cuda(),
+        settings.lone_thread_count(),
     )
     return serve(settings, swapper, listener, ready)
 

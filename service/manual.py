@@ -19,6 +19,7 @@ GROUPS = {
     "networks": (
         "workers",
         "threads",
+        "lone_threads",
         "max_batch",
         "batch_window_ms",
         "decoder_memory_mib",

@@ -17,6 +17,8 @@ from faceswap.sessions import Device, available_cores
 from service.addresses import Networks, is_this_machine
 
 ENV_PREFIX = "FACESWAPD_"
+MOST_LONE = 4
+"""Threads of a lone run, unless more are asked for: small networks gain little from the fifth."""
 ON_CUDA = 32
 """Largest batch there: half of the faces that are inside at most, so that one gathers while one runs."""
 
@@ -73,6 +75,10 @@ class Settings(BaseSettings):
         Field(description="Threads that run the networks; one per core, on CUDA one."),
     ] = None
     threads: Annotated[Count, Field(description="Threads inside one run of a network on the CPU.")] = 1
+    lone_threads: Annotated[
+        Count | None,
+        Field(description="Threads in a run of the encoder that no other overlaps; by default up to 4."),
+    ] = None
     image_threads: Annotated[
         Count | None,
         Field(description="Threads that read, detect, paste and write; by default one per core."),
@@ -238,6 +244,10 @@ class Settings(BaseSettings):
 
     def worker_count(self, provider: str) -> int:
         return self.workers or (1 if _on_cuda(provider) else available_cores())
+
+    def lone_thread_count(self) -> int:
+        """Threads that others need are not taken: several processes know nothing of each other."""
+        return self.lone_threads or (1 if self.processes > 1 else min(self.worker_count("CPU"), MOST_LONE))
 
     def batch_limit(self, provider: str) -> int:
         return self.max_batch or (ON_CUDA if _on_cuda(provider) else 8)

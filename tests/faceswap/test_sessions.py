@@ -116,6 +116,27 @@ def test_every_session_has_its_threads_and_may_not_fall_back() -> None:
     assert not runtime.sessions[0].fallback
 
 
+def test_graphs_that_stay_have_a_wide_session_for_lone_runs() -> None:
+    runtime = FakeOnnxRuntime()
+    factory = SessionFactory(Device.CPU, 1, runtime, lone_threads=3)
+    factory.open(b"encoder", "any", SIGNATURE)
+    factory.without_arena().open(b"decoder", "any", SIGNATURE)
+    assert [options.intra_op_num_threads for options in runtime.options] == [1, 3, 1]
+
+
+@pytest.mark.parametrize(("threads", "lone"), [(3, None), (3, 2), (3, 3)])
+def test_one_session_is_enough_where_every_run_is_wide(threads: int, lone: int | None) -> None:
+    runtime = FakeOnnxRuntime()
+    SessionFactory(Device.CPU, threads, runtime, lone_threads=lone).open(b"graph", "any")
+    assert [options.intra_op_num_threads for options in runtime.options] == [threads]
+
+
+def test_on_cuda_there_are_no_wide_sessions() -> None:
+    runtime = FakeOnnxRuntime(GPU_WHEEL, gpu=True)
+    SessionFactory("cuda", 1, runtime, lone_threads=4).open(b"graph", "any", SIGNATURE)
+    assert len(runtime.sessions) == 1
+
+
 def test_a_broken_graph_is_one_line() -> None:
     with pytest.raises(BundleError) as caught:
         provider("cpu", FakeOnnxRuntime(broken=True))

@@ -51,6 +51,13 @@ def test_workers_and_batches_follow_the_provider() -> None:
     assert Settings(workers=5).worker_count("CUDAExecutionProvider") == 5
 
 
+def test_lone_runs_take_the_threads_of_all_workers_and_of_no_other_process() -> None:
+    assert Settings(workers=3).lone_thread_count() == 3
+    assert Settings(workers=9).lone_thread_count() == 4
+    assert Settings(workers=9, lone_threads=9).lone_thread_count() == 9
+    assert Settings(workers=3, processes=2).lone_thread_count() == 1
+
+
 def test_a_port_in_use_is_told() -> None:
     with bind("127.0.0.1", 0) as listener:
         listener.listen()
