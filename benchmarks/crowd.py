@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.progress import each
 from faceswap.bundle import MANIFEST_NAME, Bundle, FileEntry, IdentityEntry, Manifest
 
 GRAPH, INITIALIZER = 7, 5
@@ -35,7 +36,8 @@ def write(bundle: Bundle, folder: Path, count: int) -> Manifest:
     shutil.copyfile(bundle.folder / manifest.encoder.graph.path, folder / manifest.encoder.graph.path)
     model = manifest.identities[0]
     graph = bundle.read(model.decoder)
-    identities = [_identity(folder, model, graph, number, number) for number in range(count)]
+    numbers = each(range(count), count, "identity")
+    identities = [_identity(folder, model, graph, number, number) for number in numbers]
     encoder = manifest.encoder.model_copy(update={"variants": {}})
     crowd = manifest.model_copy(
         update={"name": "crowd", "encoder": encoder, "identities": identities, "universal": None}

@@ -23,6 +23,7 @@ from benchmarks.goals import Goal, table
 from benchmarks.load import BOUNDARY, FORM, Post, generator, send_for
 from benchmarks.machine import facts
 from benchmarks.pictures import Upload, ready_crop
+from benchmarks.progress import each
 from benchmarks.report import Row, median, medians
 from benchmarks.rounds import drive, form
 from benchmarks.server import HOST, Server, serving
@@ -109,7 +110,7 @@ class Bench:
 
     def bare(self, variants: Sequence[Variant] = tuple(VARIANTS)) -> None:
         """Each variant alone on the card, by batch size; one that cannot run is named and left out."""
-        for variant in variants:
+        for variant in each(variants, len(variants), "variant"):
             try:
                 swapper = self._open(variant)
                 self._loops(variant, swapper)

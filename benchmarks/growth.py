@@ -18,6 +18,7 @@ from benchmarks.load import generator
 from benchmarks.machine import facts
 from benchmarks.pictures import Upload, photo, ready_crop
 from benchmarks.plots import CURVES, draw
+from benchmarks.progress import steps
 from benchmarks.report import Row, median
 from benchmarks.rounds import drive, form
 from benchmarks.server import Server, serving
@@ -60,15 +61,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     crops = {c: Row(crop.name, c, "service") for c in options.connections}
     photos = {side: Row(f"{side} px", PHOTO_CONNECTIONS, "service") for side in options.sides}
     batches = {batch: Row(f"batch {batch}") for batch in options.batches}
-    for _ in range(options.rounds):
-        for batch, row in batches.items():
-            row.add_bare(bare.networks(batch, options.seconds))
-        room = {"FACESWAPD_QUEUE_IMAGES": str(max(64, *options.connections))}
-        with serving(options.bundle, options.device, more={**subject.variables(), **room}) as server:
-            for c, row in crops.items():
-                _post(row, server, crop, c, options.seconds)
-            for side, row in photos.items():
-                _post(row, server, photo(identity, side), PHOTO_CONNECTIONS, options.seconds)
+    room = {"FACESWAPD_QUEUE_IMAGES": str(max(64, *options.connections))}
+    with steps(options.rounds * (len(batches) + len(crops) + len(photos))) as step:
+        for _ in range(options.rounds):
+            for batch, row in batches.items():
+                row.add_bare(bare.networks(batch, options.seconds))
+                step(f"batch {batch}")
+            with serving(options.bundle, options.device, more={**subject.variables(), **room}) as server:
+                for c, row in crops.items():
+                    _post(row, server, crop, c, options.seconds)
+                    step(f"c={c}")
+                for side, row in photos.items():
+                    _post(row, server, photo(identity, side), PHOTO_CONNECTIONS, options.seconds)
+                    step(f"{side} px")
     return {
         "measured": datetime.now(UTC).date().isoformat(),
         "machine": facts(),

@@ -23,6 +23,7 @@ from PIL import Image as PillowImage
 
 from benchmarks import crowd
 from benchmarks.machine import facts
+from benchmarks.progress import each
 from benchmarks.server import HOST, Server, serving
 from benchmarks.visitors import Visit, beside_cold, visits, zipf
 from faceswap.bundle import Bundle
@@ -97,7 +98,8 @@ def _figures(
     first = _first_swaps(many, crop, names)
     targets = zipf(names, options.zipf)
     visits(many.port, crop, targets, max(options.concurrency), options.fill_seconds)
-    rows = [_row(options, crop, identity, one, many, targets, c) for c in options.concurrency]
+    levels = each(options.concurrency, len(options.concurrency), "level")
+    rows = [_row(options, crop, identity, one, many, targets, c) for c in levels]
     reload = _reload(options, crop, many, targets, folder)
     health = _health(many)
     return {

@@ -21,6 +21,7 @@ from starlette.types import Message, Scope
 
 from benchmarks.load import FORM, multipart
 from benchmarks.pictures import Upload, photo, ready_crop
+from benchmarks.progress import each
 from faceswap.faces import Pixels, Swapped
 from faceswap.swapper import Latents, Swapper
 from service.app import create_app
@@ -110,7 +111,8 @@ async def measure(bundle: Path, count: int) -> dict[str, float]:
     found: dict[str, float] = {}
     async with app.router.lifespan_context(app):
         await _warm(parts)
-        for case in cases(ready_crop(swapper, identity), photo(identity)):
+        wanted = list(cases(ready_crop(swapper, identity), photo(identity)))
+        for case in each(wanted, len(wanted), "case"):
             if case.status == 503:
                 parts.admission.images = parts.admission.taken = 1
             found[case.name] = await microseconds(app, case, count)

@@ -13,6 +13,7 @@ from benchmarks.bare import Bare
 from benchmarks.load import Post, multipart, send_for
 from benchmarks.peers import PEERS, Peer, started
 from benchmarks.pictures import Upload
+from benchmarks.progress import Step
 from benchmarks.report import Row, median
 from benchmarks.server import HOST, Server, serving
 from benchmarks.strain import flooded, steady
@@ -101,7 +102,7 @@ def strained(run: Run, server: Server, number: int) -> None:
         run.flooded.append(flooded(post, now, seconds, seed=number))
 
 
-def peer_rows(run: Run, number: int) -> None:
+def peer_rows(run: Run, number: int, step: Step) -> None:
     """Each peer with the fp32 graphs and with those of the service; every round begins with another one."""
     chosen = peers(run)
     first = number % max(len(chosen), 1)
@@ -119,6 +120,7 @@ def peer_rows(run: Run, number: int) -> None:
             except (RuntimeError, OSError) as error:  # one peer less is no reason to lose the run
                 run.failed[f"{peer.name}, {kind}"] = str(error).strip().splitlines()[-1]
                 sys.stderr.write(f"benchmarks.serving: {peer.name}: {error}\n")
+            step(f"{peer.name}, {kind}")
 
 
 def peers(run: Run) -> list[Peer]:

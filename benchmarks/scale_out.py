@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.load import generator, send_for
 from benchmarks.machine import facts
 from benchmarks.pictures import photo
+from benchmarks.progress import steps
 from benchmarks.rounds import form
 from benchmarks.server import running
 from benchmarks.serving import RESULTS
@@ -42,9 +43,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Each number of replicas once a round, so that a slow minute of the machine hits all alike."""
     target = Bundle.open(options.bundle).manifest.identities[0].name
     runs: dict[int, list[dict[str, float]]] = {count: [] for count in options.replicas}
-    for _ in range(options.rounds):
-        for count, found in runs.items():
-            found.append(once(options, count, target))
+    with steps(options.rounds * len(runs)) as step:
+        for _ in range(options.rounds):
+            for count, found in runs.items():
+                found.append(once(options, count, target))
+                step(f"replicas: {count}")
     return {
         "measured": datetime.now(UTC).date().isoformat(),
         "machine": facts(),

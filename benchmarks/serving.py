@@ -16,6 +16,7 @@ from benchmarks.load import generator
 from benchmarks.machine import facts
 from benchmarks.peers import PEERS, PYTHON, versions
 from benchmarks.pictures import photo, ready_crop
+from benchmarks.progress import steps
 from benchmarks.report import median, medians, table
 from benchmarks.rounds import (
     CAPACITY_C,
@@ -70,13 +71,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         photo(identity),
     )
     del swapper
-    for number in range(options.rounds):
-        bare_rows(run)
-        with service(run) as server:
-            service_rows(run, server, number)
-            strained(run, server, number)
-            run.peak_mib.append(server.memory_mib(peak=True))
-        peer_rows(run, number)
+    with steps(options.rounds * (3 + 2 * len(peers(run)))) as step:
+        for number in range(options.rounds):
+            bare_rows(run)
+            step("bare loops")
+            with service(run) as server:
+                service_rows(run, server, number)
+                step("service")
+                strained(run, server, number)
+                step("service, open loop")
+                run.peak_mib.append(server.memory_mib(peak=True))
+            peer_rows(run, number, step)
     report = _report(run)
     if options.soak:
         with service(run) as server:

@@ -99,7 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         box = box_of(json.loads(asked.results.read_text()), asked.case)
         manifest = Bundle.open(asked.bundle).manifest
-    except (OSError, ValueError, KeyError, BundleError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        told = f"{asked.results} is no report of benchmarks.serving: {error!r}"
+        sys.stderr.write(f"benchmarks.sizing: {told}\n")
+        return 2
+    except (OSError, ValueError, BundleError) as error:
         sys.stderr.write(f"benchmarks.sizing: {error}\n")
         return 2
     wanted = Wanted(asked.swaps, asked.identities, asked.share, asked.per_bundle)

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.arrivals import Arrivals, arrive
 from benchmarks.load import Post, send
+from benchmarks.progress import steps
 from benchmarks.server import Server
 
 STEADY, FLOOD = 0.8, 4.0
@@ -64,9 +65,11 @@ def soak(server: Server, post: Post, concurrency: int, capacity: float, minutes:
     start = time.perf_counter()
 
     def watch() -> None:
-        while not done.wait(EVERY_S):
-            if (mib := server.memory_mib()) is not None:
-                samples.append((time.perf_counter() - start, mib))
+        with steps(round(60 * minutes / EVERY_S)) as step:
+            while not done.wait(EVERY_S):
+                if (mib := server.memory_mib()) is not None:
+                    samples.append((time.perf_counter() - start, mib))
+                    step(f"{mib:.0f} MiB")
 
     watcher = threading.Thread(target=watch)
     watcher.start()

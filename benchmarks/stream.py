@@ -23,6 +23,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.machine import facts
+from benchmarks.progress import each
 from benchmarks.server import HOST, serving
 from faceswap.bundle import Bundle
 from faceswap.errors import SwapError
@@ -73,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     with serving(options.bundle, str(options.device)) as server:
         url = f"ws://{HOST}:{server.port}/stream?target={identity}&output={options.output}"
-        for streams in options.streams:
+        for streams in each(options.streams, len(options.streams), "row"):
             _feed(url, frames, streams, options.fps, min(options.seconds, 1.0))
             before = _cpu_s(server.process_id)
             row = _row(streams, _feed(url, frames, streams, options.fps, options.seconds))

@@ -17,6 +17,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from export.bundle import BundleWriter, ExportError, now
 from export.gate import Jury, gallery, worst
@@ -87,8 +89,9 @@ def quantize(
         if writer.old is None:
             raise ExportError(f"there is no bundle in {folder}; make it with: python -m export")
         manifest = writer.old
-        for precision in precisions:
-            manifest = _with_variants(manifest, writer, _Task(folder, crops, precision, judge, device))
+        with logging_redirect_tqdm():
+            for precision in precisions:
+                manifest = _with_variants(manifest, writer, _Task(folder, crops, precision, judge, device))
         return writer.commit(manifest.model_copy(update={"created": now()}))
 
 
@@ -105,16 +108,21 @@ def _with_variants(manifest: Manifest, writer: BundleWriter, task: _Task) -> Man
     studio = Studio(Bundle(task.folder, manifest), task.precision, task.crops.calibration, task.device)
     jury = _jury(studio, task)
     log.info("%s graphs, %s", task.precision, task.crops.calibrated_on)
+    total = 1 + len(manifest.identities)
+    steps = tqdm(total=total, desc=task.precision.value, unit="graph", disable=None, leave=False)
     encoder = studio.encoder()
     true = {name: studio.fp32(name, task.crops.gate) for name in jury.names}
     gates = [jury.gate(name, studio.drawn(name, task.crops.gate), true[name]) for name in jury.names]
     entry = _entry(writer, "encoder", task, encoder, worst(gates))
+    steps.update()
     entries = []
     for identity in manifest.identities:
         graph = studio.decoder(identity.name)
         gate = jury.gate(identity.name, studio.drawn(identity.name, task.crops.gate), true[identity.name])
         variant = _entry(writer, f"decoders/{identity.name}", task, graph, gate)
         entries.append(_added(identity, task.precision, variant))
+        steps.update()
+    steps.close()
     news = {"encoder": _added(manifest.encoder, task.precision, entry), "identities": entries}
     return manifest.model_copy(update=news)
 

@@ -6,12 +6,15 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from models import figure_pages as pages
 from models.errors import DataError, TrainingError
@@ -79,17 +82,19 @@ def draw(
     """
     main, written = runs[0], []
     everything = [photo for photos in sources.values() for photo in photos]
-    drawn = [("figure-6", _six(main, first or everything[0])), ("figure-7", _seven(main, sources))]
-    drawn.append(("losses", _losses(main)))
+    wanted: dict[str, Callable[[], Figure]] = {
+        "figure-6": lambda: _six(main, first or everything[0]),
+        "figure-7": lambda: _seven(main, sources),
+        "losses": lambda: _losses(main),
+    }
     if "shallow" in main.decoders:
-        drawn.append(("shallow", _shallow(main)))
-    if pair := _pair(runs, "batch"):
-        drawn.append(("batches", _beside(*pair, "batch", everything)))
-    if pair := _pair(runs, "uncropped"):
-        drawn.append(("cropping", _beside(*pair, "uncropped", everything)))
-    for name, page in drawn:
+        wanted["shallow"] = lambda: _shallow(main)
+    for name, what in (("batches", "batch"), ("cropping", "uncropped")):
+        if pair := _pair(runs, what):
+            wanted[name] = partial(_beside, *pair, what, everything)
+    for name, page in tqdm(wanted.items(), unit="figure", disable=None, leave=False):
         path = out / f"paper-{name}.png"
-        pages.save(page, path)
+        pages.save(page(), path)
         written.append(path)
     return written
 

@@ -42,3 +42,18 @@ def test_the_document_shows_what_the_command_prints(capsys: pytest.CaptureFixtur
 def test_a_missing_report_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--results", str(tmp_path / "none.json")]) == 2
     assert capsys.readouterr().err.startswith("benchmarks.sizing: ")
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"rows": 3}', '{"rows": [{}]}', "\udcff"])
+def test_what_is_no_report_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    assert main(["--results", str(file)]) == 2
+    assert f"{file} is no report of benchmarks.serving: " in capsys.readouterr().err
+
+
+def test_a_case_that_the_report_lacks_is_told_with_those_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--case", "none"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("benchmarks.sizing: the report has no rows 'none'; it has: ")
+    assert "250 px photo" in told
