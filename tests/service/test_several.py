@@ -107,6 +107,25 @@ async def test_a_zip_file_holds_the_pictures_and_the_list() -> None:
     assert listed["summary"]["done"] == 2
 
 
+@pytest.mark.parametrize(("output", "source"), [("face", "TRAINED"), ("photo", "COMPOSITE")])
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "application/zip"])
+async def test_every_picture_of_every_container_is_marked(accept: str, output: str, source: str) -> None:
+    async with serving(make_app()) as client:
+        answer = await ask(client, f"target=echo,negative&output={output}", photo((200, 100)), accept)
+    assert answer.headers["content-type"] == accept
+    if accept == "application/zip":
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as file:
+            pictures = [file.read(name) for name in file.namelist() if name.endswith(".png")]
+    else:
+        lines = answer.text.splitlines() if accept.endswith("ndjson") else [answer.text]
+        told = [json.loads(line) for line in lines]
+        listed = told[:2] if len(told) > 1 else told[0]["results"]
+        pictures = [base64.b64decode(result["data"]) for result in listed]
+    assert len(pictures) == 2
+    mark = f"Iptc4xmpExt:DigitalSourceType>{DigitalSource[source].value}<".encode()
+    assert all(mark in picture for picture in pictures)
+
+
 async def test_an_unknown_name_among_them_is_refused_before_any_work() -> None:
     swapper = FakeSwapper()
     swapper.on_find = lambda: pytest.fail("there was work")
