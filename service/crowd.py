@@ -66,6 +66,8 @@ class Crowd:
         self.settings = settings
         self.closed: Counter[str] = Counter()
         """How many were closed, by why."""
+        self.leaving = False
+        """The service stops: each connection has one more answer."""
         self.lingering = 0
         """Refused ones that are not counted as connections: their ends are still to read the answer."""
         self._trusted = Networks(settings.trusted_proxies)

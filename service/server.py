@@ -11,7 +11,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -21,6 +23,8 @@ from service.lifecycle import Phase
 from service.parts import Parts
 
 _TICK_S = 0.05
+_LAST_WORDS_S = 0.2
+"""For requests that connections which are there already are about to send; they are answered 503."""
 
 log = logging.getLogger("faceswapd.server")
 
@@ -36,6 +40,7 @@ class Server(uvicorn.Server):
         self._crowd = crowd
         self._on_ready = on_ready
         self._announced = False
+        self._last: list[asyncio.Task[None]] = []
 
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
         """Not uvicorn's own: that one raises the signal again at the end, so that SIGTERM exits with 143."""
@@ -72,11 +77,37 @@ class Server(uvicorn.Server):
         """Stays reachable while requests finish: /health/ready says 503 and new swaps are refused."""
         started = time.monotonic()
         self._parts.lifecycle.drain()
+        self._crowd.leaving = True
         await self._wait_until_idle(started)
+        self._stop_listening(sockets or [])
+        await asyncio.sleep(_LAST_WORDS_S)
         left = self._parts.settings.shutdown_grace_s - (time.monotonic() - started)
         self.config.timeout_graceful_shutdown = max(round(left), 1)  # for answers still on the wire
         await super().shutdown(sockets)
         self._watching.cancel()
+
+    def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Takes in who has connected already: with a listening socket its queue would be cut off."""
+        loop = asyncio.get_running_loop()
+        for listener in sockets:
+            with suppress(OSError):  # BlockingIOError: that was the last one
+                while True:
+                    client, _ = listener.accept()
+                    client.setblocking(False)
+                    self._last.append(loop.create_task(self._take_in(client)))
+        for server in self.servers:
+            server.close()
+
+    async def _take_in(self, client: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, client)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes one for a connection."""
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     async def _wait_until_idle(self, started: float) -> None:
         settings = self._parts.settings

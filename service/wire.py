@@ -86,6 +86,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_pace.rest()
         self.crowd.works(self)
         super().on_headers_complete()
+        if self.crowd.leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._unfinished = 0

@@ -300,6 +300,16 @@ async def test_a_newcomer_that_still_sends_can_read_why_it_is_refused() -> None:
         await until(lambda: service.crowd.lingering == 0)  # also where nobody hangs up
 
 
+async def test_who_stops_has_one_more_answer_for_each_connection() -> None:
+    async with running() as service:
+        line = await service.client()
+        assert await line.status("/") == 200
+        service.crowd.leaving = True
+        line.ask("/")
+        assert "connection: close" in (await line.head()).lower()
+        assert await line.rest() == b"fine"
+
+
 async def test_one_address_takes_the_room_of_its_own_connections_only() -> None:
     async with running(connections=100, connections_per_address=3) as service:
         lines = [await service.client() for _ in range(5)]

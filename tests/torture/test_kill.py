@@ -18,6 +18,9 @@ from tests.service.fakes import photo
 from tests.torture.sizes import Tally, sized
 
 ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "service", "--device", "cpu", "--host", HOST]
+NULL = subprocess.DEVNULL
+LOST, REFUSED = 0, -1
 
 
 class Supervisor:
@@ -34,10 +37,8 @@ class Supervisor:
 
     def _run(self) -> None:
         variables = {"FACESWAPD_PORT": str(self.port), "FACESWAPD_BUNDLE": str(self._bundle)}
-        command = [sys.executable, "-m", "service", "--device", "cpu", "--host", HOST]
-        null = subprocess.DEVNULL
         while not self._stopping:
-            child = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=null, stderr=null)
+            child = subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | variables, stdout=NULL, stderr=NULL)
             self.process_id, self.starts = child.pid, self.starts + 1
             child.wait()
 
@@ -67,33 +68,68 @@ def wait_for(supervisor: Supervisor, up: bool) -> float:
 
 
 def swap(port: int) -> int:
-    """The status; 0 if there was no whole answer."""
+    """The status; LOST if there was no whole answer, REFUSED if nobody listened."""
     connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    try:
+        connection.connect()
+    except OSError:
+        time.sleep(0.01)
+        return REFUSED
     try:
         connection.request("POST", "/swap?target=echo&crop=none", photo(), {"Content-Type": "image/png"})
         answer = connection.getresponse()
         answer.read()
         return answer.status
     except (OSError, http.client.HTTPException):
-        return 0
+        return LOST
     finally:
         connection.close()
+
+
+@contextmanager
+def asked(port: int, clients: int) -> Iterator[list[int]]:
+    """A block in which so many clients ask all the time; the statuses that they got."""
+    over = threading.Event()
+    statuses: list[int] = []
+
+    def client() -> None:
+        while not over.is_set():
+            statuses.append(swap(port))
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_sigterm_under_load(identity_bundle: Path, tally: Tally) -> None:
+    """What was accepted is answered, with a face or with 503; then nobody listens any more."""
+    for _ in range(sized(1, 20)):
+        variables = {"FACESWAPD_PORT": str(port := free_port()), "FACESWAPD_BUNDLE": str(identity_bundle)}
+        child = subprocess.Popen(COMMAND, cwd=ROOT, env=os.environ | variables, stdout=NULL, stderr=NULL)
+        while not is_ready(port):
+            assert child.poll() is None
+            time.sleep(0.01)
+        with asked(port, 8) as statuses:
+            time.sleep(0.5)
+            child.send_signal(signal.SIGTERM)
+            code = child.wait(60)
+        answered = sum(status in (200, 503) for status in statuses)
+        tally.note("SIGTERM under load", stops=1, answered=answered, lost=statuses.count(LOST))
+        assert code == 0
+        assert set(statuses) <= {200, 503, REFUSED}, "accepted, and lost"
+        assert statuses.count(200) > 0
 
 
 def test_sigkill_under_load(identity_bundle: Path, tally: Tally) -> None:
     """Whoever gets an answer gets a right one: 200, or 503 while the networks are warmed."""
     with supervised(identity_bundle) as supervisor:
-        over = threading.Event()
-        statuses: list[int] = []
-
-        def client() -> None:
-            while not over.is_set():
-                statuses.append(swap(supervisor.port))
-
-        clients = [threading.Thread(target=client) for _ in range(4)]
-        for each in clients:
-            each.start()
-        try:
+        with asked(supervisor.port, 4) as statuses:
             for _ in range(sized(1, 20)):
                 killed = supervisor.process_id
                 os.kill(killed, signal.SIGKILL)
@@ -101,10 +137,6 @@ def test_sigkill_under_load(identity_bundle: Path, tally: Tally) -> None:
                 back = down + wait_for(supervisor, up=True)
                 assert supervisor.process_id != killed
                 tally.note("SIGKILL under load", kills=1, back_s_max=round(back, 2))
-        finally:
-            over.set()
-            for each in clients:
-                each.join()
         assert swap(supervisor.port) == 200
-    assert set(statuses) <= {0, 200, 503}
+    assert set(statuses) <= {LOST, REFUSED, 200, 503}
     assert 200 in statuses
