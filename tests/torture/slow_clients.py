@@ -43,7 +43,7 @@ async def bodies(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def readers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Ask for much and read little of it."""
-    writer.write(PAGE * 20)
+    writer.write(PAGE * 5)
     while not writer.is_closing():
         await reader.read(32)
         await asyncio.sleep(PAUSE_S)
