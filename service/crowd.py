@@ -52,6 +52,9 @@ class Connection(Protocol):
     transport: asyncio.Transport
     answer_pace: Pace
 
+    def is_new(self) -> bool:
+        """Has it not sent a byte so far?"""
+
     def late(self, now: float) -> str | None:
         """What it is to be closed for: a word for the log; None while it keeps time."""
 
@@ -104,6 +107,9 @@ class Crowd:
 
     def works(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
+
+    def has_newcomers(self) -> bool:
+        return any(connection.is_new() for connection in self._homes)
 
     async def watch(self) -> None:
         """Until it is cancelled."""

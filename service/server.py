@@ -23,8 +23,8 @@ from service.lifecycle import Phase
 from service.parts import Parts
 
 _TICK_S = 0.05
-_LAST_WORDS_S = 0.2
-"""For requests that connections which are there already are about to send; they are answered 503."""
+_LAST_WORDS_S, _FIRST_WORDS_S = 0.1, 1.0
+"""For requests that are about to come: of any connection, and at most of those that have not said a word."""
 
 log = logging.getLogger("faceswapd.server")
 
@@ -80,7 +80,7 @@ class Server(uvicorn.Server):
         self._crowd.leaving = True
         await self._wait_until_idle(started)
         self._stop_listening(sockets or [])
-        await asyncio.sleep(_LAST_WORDS_S)
+        await self._hear_last_words()
         left = self._parts.settings.shutdown_grace_s - (time.monotonic() - started)
         self.config.timeout_graceful_shutdown = max(round(left), 1)  # for answers still on the wire
         await super().shutdown(sockets)
@@ -97,6 +97,14 @@ class Server(uvicorn.Server):
                     self._last.append(loop.create_task(self._take_in(client)))
         for server in self.servers:
             server.close()
+
+    async def _hear_last_words(self) -> None:
+        """Requests that are on their way are answered, with 503."""
+        await asyncio.sleep(_LAST_WORDS_S)
+        for _ in range(round(_FIRST_WORDS_S / _TICK_S)):
+            if not self._crowd.has_newcomers():
+                return
+            await asyncio.sleep(_TICK_S)
 
     async def _take_in(self, client: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, client)

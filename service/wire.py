@@ -104,6 +104,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._works():
             self.crowd.idles(self)
 
+    def is_new(self) -> bool:
+        return not self._received
+
     def late(self, now: float) -> str | None:
         """For a head that does not end, or a body that comes too slowly while the service would take it."""
         settings = self.crowd.settings
@@ -164,6 +167,9 @@ class CountedSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.crowd.left(self)
         super().connection_lost(exc)
+
+    def is_new(self) -> bool:
+        return False
 
     def late(self, now: float) -> str | None:  # noqa: ARG002  (streams have their own: stream_idle_s)
         return None
