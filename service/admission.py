@@ -14,7 +14,9 @@ from service.errors import BodyMadeRoomError, QueueFullError, StreamsFullError
 T = TypeVar("T")
 
 BODY_GRACE_S = 2.0
-"""So long a body may come in peace, however full the service is."""
+"""So long a body may come in peace, however full the service is, unless it creeps."""
+CREEPING_S, CREEPING_BYTES_PER_S = 0.5, 20_000
+"""It creeps if it brought so little in at least this time."""
 SILENCE_S = 5.0
 """So long a stream may be silent while others wait for its seat; a camera sends many frames in that time."""
 
@@ -22,7 +24,7 @@ SILENCE_S = 5.0
 class Place:
     """What a request holds: `images` places and its body's bytes, until it is released."""
 
-    __slots__ = ("_admission", "body_bytes", "coming_since", "images", "is_held", "limit")
+    __slots__ = ("_admission", "body_bytes", "coming_since", "images", "is_held", "limit", "received")
 
     def __init__(self, admission: Admission, body_bytes: int, images: int) -> None:
         self._admission = admission
@@ -31,6 +33,15 @@ class Place:
         self.is_held = True
         self.limit: asyncio.Timeout | None = None
         self.coming_since = 0.0
+        self.received = 0
+
+    def heard(self, count: int) -> None:
+        """So many bytes of the body have come."""
+        self.received += count
+
+    def pace(self, now: float) -> float:
+        """Bytes of the body per second so far."""
+        return self.received / max(now - self.coming_since, 1e-3)
 
     async def filled(self, body: Awaitable[T]) -> T:
         """The body, once it is here. BodyMadeRoomError where it came so slowly that others take its place."""
@@ -61,7 +72,7 @@ class Admission:
         self.body_grace_s = body_grace_s
         self.taken = 0
         self.coming: dict[Place, None] = {}
-        """Places whose bodies are on their way, the oldest first."""
+        """Places whose bodies are on their way."""
         self._bytes = 0
         self._patient: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._patient_taken = 0
@@ -84,22 +95,29 @@ class Admission:
         return not over and self._has_room(images)
 
     def _make_room(self) -> None:
-        """Takes the place of the body that has been coming for the longest; QueueFullError if none should go.
+        """Takes the place of the body that comes most slowly; QueueFullError if none should go.
 
         Only where bodies on their way hold more than half of what there is: then the service is not busy,
         but waits for slow lines, be they bad luck or an attack.
         """
-        oldest = next(iter(self.coming), None)
-        if oldest is None or time.monotonic() - oldest.coming_since < self.body_grace_s:
+        now = time.monotonic()
+        late = [place for place in self.coming if self._is_late(place, now)]
+        if not late:
             raise QueueFullError
         images = sum(place.images for place in self.coming)
         body_bytes = sum(place.body_bytes for place in self.coming)
         if 2 * images <= self.images and 2 * body_bytes <= self.body_bytes:
             raise QueueFullError
-        del self.coming[oldest]
-        self._release(oldest)
-        assert oldest.limit is not None
-        oldest.limit.reschedule(asyncio.get_running_loop().time())
+        slowest = min(late, key=lambda place: place.pace(now))
+        del self.coming[slowest]
+        self._release(slowest)
+        assert slowest.limit is not None
+        slowest.limit.reschedule(asyncio.get_running_loop().time())
+
+    def _is_late(self, place: Place, now: float) -> bool:
+        coming_s = now - place.coming_since
+        creeps = coming_s >= CREEPING_S and place.pace(now) < CREEPING_BYTES_PER_S
+        return creeps or coming_s >= self.body_grace_s
 
     def _release(self, place: Place) -> None:
         if place.is_held:

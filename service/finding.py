@@ -63,7 +63,8 @@ async def find_faces(request: Request, response: Response, parts: TheParts) -> F
     clock = Clock()
     length = announced_bytes(request, settings.max_body_bytes)
     with parts.admission.place(length) as place:
-        photo = await place.filled(read_photo(request, settings.max_body_bytes, settings.body_timeout_s))
+        limit, patience = settings.max_body_bytes, settings.body_timeout_s
+        photo = await place.filled(read_photo(request, limit, patience, place.heard))
         faces = await unless_gone(request, _in_time(parts, photo, clock))
     response.headers["Server-Timing"] = clock.server_timing()
     response.headers["Cache-Control"] = "no-store"

@@ -90,7 +90,8 @@ async def swap(request: Request, parts: TheParts, query: Annotated[SwapQuery, Qu
     length = announced_bytes(request, settings.max_body_bytes)
     async with AsyncExitStack() as held:
         place = held.enter_context(parts.admission.place(length, len(query.target)))
-        photo = await place.filled(read_photo(request, settings.max_body_bytes, settings.body_timeout_s))
+        limit, patience = settings.max_body_bytes, settings.body_timeout_s
+        photo = await place.filled(read_photo(request, limit, patience, place.heard))
         pipeline = _pipeline(parts, query)
         if len(query.target) == 1:
             work = unless_gone(request, pipeline.swap(photo, query))
@@ -124,7 +125,7 @@ async def swap_batch(request: Request, parts: TheParts, query: Annotated[SwapQue
     patience = settings.body_timeout_s * max(length / settings.max_body_bytes, 1)
     async with AsyncExitStack() as held:
         place = held.enter_context(parts.admission.place(length))
-        body = read_photos(request, settings.batch_bytes, patience, settings.batch_photos)
+        body = read_photos(request, settings.batch_bytes, patience, place.heard, settings.batch_photos)
         photos = await place.filled(body)
         meter_of(request.scope).add(len(photos) * len(query.target) - 1)
         report = _report(request, parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -25,6 +25,8 @@ HOW = (
 )
 
 T = TypeVar("T")
+Heard = Callable[[int], None]
+"""Is told how many bytes have come."""
 
 
 def announced_bytes(request: Request, limit: int) -> int:
@@ -37,29 +39,29 @@ def announced_bytes(request: Request, limit: int) -> int:
     return length
 
 
-async def read_photo(request: Request, limit: int, timeout_s: float) -> bytes:
+async def read_photo(request: Request, limit: int, timeout_s: float, heard: Heard) -> bytes:
     """The photo's bytes, never empty."""
-    return (await read_photos(request, limit, timeout_s, 1))[0]
+    return (await read_photos(request, limit, timeout_s, heard, 1))[0]
 
 
-async def read_photos(request: Request, limit: int, timeout_s: float, most: int) -> list[bytes]:
-    """At least one and at most `most`; empty files only beside others.
+async def read_photos(request: Request, limit: int, timeout_s: float, heard: Heard, most: int) -> list[bytes]:
+    """At least one and at most `most`; empty files only beside others. `heard` is told of each piece.
 
     uvicorn itself would wait for a slow body for ever.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await _read(request, limit, most)
+            return await _read(request, limit, heard, most)
     except TimeoutError:
         raise BodyTimeoutError(timeout_s) from None
     except (BadMultipartError, NoImageError) as error:
         raise type(error)(f"{error}; {HOW}") from None
 
 
-async def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
+async def read_body(request: Request, limit: int, timeout_s: float, heard: Heard) -> bytes:
     """The body as it is, whatever its type. BodyTooLargeError, BodyTimeoutError."""
     try:
-        async with asyncio.timeout(timeout_s), aclosing(_bounded(request, limit)) as stream:
+        async with asyncio.timeout(timeout_s), aclosing(_bounded(request, limit, heard)) as stream:
             return b"".join([chunk async for chunk in stream])
     except TimeoutError:
         raise BodyTimeoutError(timeout_s) from None
@@ -115,11 +117,11 @@ def _content_length(request: Request) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() else None
 
 
-async def _read(request: Request, limit: int, most: int) -> list[bytes]:
+async def _read(request: Request, limit: int, heard: Heard, most: int) -> list[bytes]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _from_form(request, limit, most)
-    async with aclosing(_bounded(request, limit)) as stream:
+        return await _from_form(request, limit, heard, most)
+    async with aclosing(_bounded(request, limit, heard)) as stream:
         if kind.startswith(RAW_TYPES):
             body = b"".join([chunk async for chunk in stream])
         else:
@@ -132,18 +134,19 @@ async def _read(request: Request, limit: int, most: int) -> list[bytes]:
     return [body]
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request, limit: int, heard: Heard) -> AsyncGenerator[bytes, None]:
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
+        heard(len(chunk))
         if size > limit:
             raise BodyTooLargeError(limit)
         yield chunk
 
 
-async def _from_form(request: Request, limit: int, most: int) -> list[bytes]:
+async def _from_form(request: Request, limit: int, heard: Heard, most: int) -> list[bytes]:
     form = PhotoForm(request.headers["content-type"], most)
-    async with aclosing(_bounded(request, limit)) as stream:
+    async with aclosing(_bounded(request, limit, heard)) as stream:
         async for chunk in stream:
             form.feed(chunk)
     return form.photos()

@@ -178,7 +178,8 @@ async def infer(
     length = announced_bytes(request, limit)
     with ExitStack() as held:
         place = held.enter_context(parts.admission.place(limit if packed_body else length))
-        body = await place.filled(read_body(request, limit, parts.settings.body_timeout_s))
+        patience = parts.settings.body_timeout_s
+        body = await place.filled(read_body(request, limit, patience, place.heard))
         clock = Clock()
         asked = await parts.pool.run(
             clock, _read, body, encoding, inference_header_content_length, limit, parts.settings.queue_images

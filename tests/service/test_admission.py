@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from service.admission import Admission
+from service.errors import BodyMadeRoomError, QueueFullError
 from tests.service.fakes import FakeSwapper, Gate, make_app, nothing, parts_of, photo, post, serving, until
 from tests.service.sockets import connected
 from tests.service.test_problems import expect
@@ -49,6 +51,38 @@ async def test_slow_bodies_make_room_for_those_that_come_after_them() -> None:
             body.rest.set()
         assert [(await task).status_code for task in tasks[1:]] == [200, 200]
         assert admission.taken == 0 and not admission.coming and admission._bytes == 0
+
+
+async def test_the_slowest_goes_first_and_what_creeps_goes_soon() -> None:
+    admission = Admission(images=3, body_bytes=10**9)
+    gone, never = list[str](), asyncio.Event()
+
+    async def body(name: str, age_s: float, received: int) -> None:
+        with admission.place(1000) as place:
+            coming = asyncio.create_task(place.filled(never.wait()))
+            await asyncio.sleep(0)
+            place.coming_since -= age_s
+            place.heard(received)
+            with pytest.raises(BodyMadeRoomError):
+                await coming
+            gone.append(name)
+
+    bodies = [("old", 30.0, 6_000_000), ("creeps", 0.6, 10), ("fresh", 0.4, 10)]
+    async with asyncio.TaskGroup() as tasks:
+        for each in bodies:
+            tasks.create_task(body(*each))
+        await until(lambda: len(admission.coming) == 3)
+        with admission.place(1000):
+            await until(lambda: gone == ["creeps"])
+        with admission.place(1000), admission.place(1000):
+            await until(lambda: gone == ["creeps", "old"])
+            with pytest.raises(QueueFullError), admission.place(1000):
+                pass
+        for place in admission.coming:
+            place.coming_since -= 10
+        admission.images = 1
+        with admission.place(1000):
+            await until(lambda: gone == ["creeps", "old", "fresh"])
 
 
 async def test_bytes_that_are_announced_and_do_not_come_make_room_too() -> None:
