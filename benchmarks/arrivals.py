@@ -40,6 +40,8 @@ class Arrivals:
     statuses: dict[str, int] = field(default_factory=dict)
     late_ms: float = 0.0
     """99th percentile of how much later than due requests left: the generator's own error."""
+    cores: float = 0.0
+    """What the generator kept busy; the server has so much less."""
 
     @property
     def lost(self) -> int:
@@ -147,7 +149,7 @@ class Crowd:
 
     def run(self, due: list[float]) -> Arrivals:
         """Returns when all are answered or lost; `due` in seconds from now."""
-        start = time.monotonic() + 0.05
+        start, busy = time.monotonic() + 0.05, time.process_time()
         for moment in due:
             self.listen(start + moment)
             self.send(start + moment)
@@ -158,7 +160,8 @@ class Crowd:
         for connection in (*self._idle, *self._asked.values()):
             connection.close()
         late = sorted(self.late)[int(0.99 * len(self.late))] if self.late else 0.0
-        return Arrivals(len(due), wall, self.seconds, dict(self.statuses), round(1000 * late, 3))
+        cores = round((time.process_time() - busy) / wall, 3)
+        return Arrivals(len(due), wall, self.seconds, dict(self.statuses), round(1000 * late, 3), cores)
 
     def send(self, due: float) -> None:
         """One request; `due` by time.monotonic()."""

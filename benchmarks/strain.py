@@ -40,6 +40,7 @@ def _counts(arrivals: Arrivals) -> dict[str, Any]:
         "lost": arrivals.lost,
         "unexpected": arrivals.unexpected,
         "left_late_ms_p99": arrivals.late_ms,
+        "generator_cores": arrivals.cores,
     }
 
 
@@ -49,7 +50,7 @@ def over_rounds(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         return {}
     summed = {key: sum(entry[key] for entry in rounds) for key in ("sent", "lost", "unexpected")}
     late = max(entry["left_late_ms_p99"] for entry in rounds)
-    ratios = [key for key in rounds[0] if key.endswith(("_ms", "_over_p50", "_over_capacity"))]
+    ratios = [key for key in rounds[0] if key.endswith(("_ms", "_over_p50", "_over_capacity", "_cores"))]
     medians = {key: round(statistics.median(entry[key] for entry in rounds), 3) for key in ratios}
     statuses = [entry["statuses"] for entry in rounds]
     return summed | {"left_late_ms_p99": late, "statuses_by_round": statuses} | medians

@@ -119,6 +119,7 @@ def test_ten_times_too_many(tally: Tally) -> None:
         lost=flood.lost,
         swaps_per_s=round(flood.answers().rate, 1),
         goodput_over_capacity=round(flood.answers().rate / closed.rate, 3),
+        generator_cores=flood.cores,
         **growth(samples),
     )
 
