@@ -1,6 +1,6 @@
-"""python -m benchmarks.growth: how rate and latency change with connections, photo size and batch size.
+"""python -m benchmarks.growth: how rate and latency change with connections, photos, batches and identities.
 
-How they change with the number of identities tells `python -m benchmarks.identities`.
+`python -m benchmarks.identities` tells more of a thousand identities: cold and warm swaps, memory, a reload.
 """
 
 from __future__ import annotations
@@ -9,21 +9,26 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import crowd
 from benchmarks.bare import Bare
-from benchmarks.load import generator
+from benchmarks.load import Answers, generator
 from benchmarks.machine import facts
 from benchmarks.pictures import Upload, photo, ready_crop
 from benchmarks.plots import CURVES, draw
-from benchmarks.progress import steps
+from benchmarks.progress import Step, steps
 from benchmarks.report import Row, median
 from benchmarks.rounds import drive, form
 from benchmarks.server import Server, serving
 from benchmarks.serving import RESULTS
 from benchmarks.subject import Subject
+from benchmarks.visitors import Visit, visits, zipf
+from faceswap.bundle import Bundle
 from faceswap.errors import SwapError
 from faceswap.sessions import Device, available_cores
 
@@ -31,7 +36,11 @@ CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIDES = (64, 128, 250, 500, 1000, 2000, 4000)
 """Longer sides in pixels of a 4:3 photo: the last has 12 Mpx."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+IDENTITIES = (1, 10, 100, 1000)
+"""Of a crowd in fp32, asked for by Zipf's law."""
 PHOTO_CONNECTIONS = 8
+FILL = 3.0
+"""For so many measurements the crowd is asked before the first: what is asked for often is then in memory."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +71,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     photos = {side: Row(f"{side} px", PHOTO_CONNECTIONS, "service") for side in options.sides}
     batches = {batch: Row(f"batch {batch}") for batch in options.batches}
     room = {"FACESWAPD_QUEUE_IMAGES": str(max(64, *options.connections))}
-    with steps(options.rounds * (len(batches) + len(crops) + len(photos))) as step:
+    points_a_round = len(batches) + len(crops) + len(photos) + len(options.identities)
+    with steps(options.rounds * points_a_round) as step:
         for _ in range(options.rounds):
             for batch, row in batches.items():
                 row.add_bare(bare.networks(batch, options.seconds))
@@ -74,6 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 for side, row in photos.items():
                     _post(row, server, photo(identity, side), PHOTO_CONNECTIONS, options.seconds)
                     step(f"{side} px")
+        people = _by_identities(options, crop, step)
     return {
         "measured": datetime.now(UTC).date().isoformat(),
         "machine": facts(),
@@ -85,7 +96,31 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "connections": points(crops),
         "photo_side": points(photos),
         "batch": points(batches),
+        "identities": points(people),
     }
+
+
+def _by_identities(options: argparse.Namespace, crop: Upload, step: Step) -> dict[int, Row]:
+    """A service after another: a thousand decoders are 4 GB of files."""
+    bundle = Bundle.open(options.bundle)
+    rows = {count: Row(f"{count} identities", PHOTO_CONNECTIONS, "service") for count in options.identities}
+    for count, row in rows.items():
+        with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+            crowd.write(bundle, Path(folder), count)
+            targets = zipf([crowd.name(number) for number in range(count)], 1.0)
+            with serving(Path(folder), options.device, more={"FACESWAPD_PRECISION": "fp32"}) as server:
+                visits(server.port, crop.picture, targets, PHOTO_CONNECTIONS, FILL * options.seconds)
+                for _ in range(options.rounds):
+                    found = visits(server.port, crop.picture, targets, PHOTO_CONNECTIONS, options.seconds)
+                    row.add(_answers(found))
+                    step(row.name)
+    return rows
+
+
+def _answers(found: Sequence[Visit]) -> Answers:
+    good = [visit.seconds for visit in found if visit.good]
+    wall_s = max(visit.ended for visit in found) - min(visit.began for visit in found)
+    return Answers(good, len(found) - len(good), wall_s)
 
 
 def _post(row: Row, server: Server, upload: Upload, concurrency: int, seconds: float) -> None:
@@ -128,6 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="of the photos, px")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="of the bare graphs")
+    parser.add_argument("--identities", type=int, nargs="+", default=IDENTITIES)
+    parser.add_argument("--scratch", type=Path, help="folder for their bundles: 4 GB for 1,000 identities")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw there too (needs matplotlib)")
     return parser

@@ -19,6 +19,7 @@ CURVES = {
     "connections": Curve("64 px crops by connections", "connections"),
     "photo_side": Curve("photos by longer side, 8 connections", "longer side, px"),
     "batch": Curve("bare graphs by batch", "faces in a batch"),
+    "identities": Curve("64 px crops by identities, fp32, 8 connections", "identities"),
 }
 
 

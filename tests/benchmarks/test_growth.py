@@ -1,4 +1,4 @@
-"""Curves by connections, photo size and batch size, as JSON, text and plots."""
+"""Curves by connections, photo size, batch size and identities, as JSON, text and plots."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 
 from benchmarks import growth
 from benchmarks.load import Answers
+from benchmarks.plots import CURVES
 from benchmarks.report import Row
 
-BUNDLE = Path(__file__).parents[1] / "data" / "identity-bundle"
+BUNDLE = Path(__file__).parents[2] / "bundles" / "demo"
 
 
 def test_a_point_is_the_median_of_its_rounds() -> None:
@@ -36,14 +37,18 @@ def test_a_short_run_gives_every_curve(tmp_path: Path, capsys: pytest.CaptureFix
         "64",
         "--batches",
         "1",
+        "--identities",
+        "1",
+        "3",
     ]
     folders = ["--out", str(tmp_path), "--plots", str(tmp_path / "plots")]
     pytest.importorskip("matplotlib")
     assert growth.main(["--bundle", str(BUNDLE), "--device", "cpu", *short, *folders]) == 0
     report = json.loads((tmp_path / "growth-cpu.json").read_text())
-    assert [len(report[curve]) for curve in ("connections", "photo_side", "batch")] == [2, 1, 1]
+    assert [len(report[curve]) for curve in CURVES] == [2, 1, 1, 2]
+    assert all(point["swaps_per_s"] > 0 and not point["errors"] for point in report["identities"])
     assert report["batch"][0]["p50_ms"] is None
-    assert len(list((tmp_path / "plots").glob("*.png"))) == 3
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 4
     assert "photos by longer side" in capsys.readouterr().out
 
 
