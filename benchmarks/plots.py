@@ -45,8 +45,7 @@ def draw(report: dict[str, Any], folder: Path) -> list[Path]:
             times.set(ylabel="ms", yscale="log")
             for name, style in (("p50_ms", "s--"), ("p99_ms", "^:")):
                 times.plot(at, [point[name] for point in report[key]], style, color="tab:red", label=name[:3])
-            times.legend(loc="lower right")
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
         files.append(folder / f"growth-{key.replace('_', '-')}.png")
         figure.savefig(files[-1], dpi=120)
     return files
