@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -64,11 +65,15 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A photo that was read and cropped; `image` is kept only where it will be pasted into."""
+    """A photo that was read and cropped; `image` is kept only where it will be pasted into.
+
+    One target at a time is pasted in: a thread may still write for one that has run out of time.
+    """
 
     image: Image | None
     crop: Crop
     face: FoundFace | None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class SwapPipeline:
@@ -250,6 +255,7 @@ class SwapPipeline:
             if photo is not None and photo.image is not None:
                 source = DigitalSource.COMPOSITE
                 with clock.span("paste"):
+                    held.enter_context(photo.lock)
                     pasted = self.swapper.pasted(photo.image, photo.crop, face.pixels, face.mask)
                     image = held.enter_context(pasted)
             with clock.span("write"):

@@ -7,6 +7,8 @@ import base64
 import io
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import httpx
@@ -14,9 +16,10 @@ import numpy as np
 import pytest
 
 from faceswap.errors import BundleError
-from faceswap.faces import Pixels
+from faceswap.faces import Crop, Image, Pixels
 from faceswap.images import DigitalSource
-from service.schemas import MAX_TARGETS, SwapResults
+from service.errors import DeadlineError
+from service.schemas import MAX_TARGETS, CropMode, Output, SwapQuery, SwapResults
 from tests.service.fakes import FakeSwapper, Gate, make_app, nothing, opened, parts_of, photo, serving, until
 from tests.service.test_problems import SECRET, expect
 
@@ -124,6 +127,39 @@ async def test_every_picture_of_every_container_is_marked(accept: str, output: s
     assert len(pictures) == 2
     mark = f"Iptc4xmpExt:DigitalSourceType>{DigitalSource[source].value}<".encode()
     assert all(mark in picture for picture in pictures)
+
+
+class SlowAtFirst(FakeSwapper):
+    """The first photo that a face is set into stays so until `gate` opens."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.gate = gate
+        self.first = True
+
+    @contextmanager
+    def pasted(self, photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None) -> Iterator[Image]:
+        with super().pasted(photo, crop, face, mask) as image:
+            first, self.first = self.first, False
+            if first:
+                self.gate()
+            yield image
+
+
+async def test_a_target_that_is_late_leaves_nothing_in_the_photo_of_the_next() -> None:
+    gate = Gate()
+    app = make_app(SlowAtFirst(gate), image_threads=2, deadline_ms=400)
+    data = photo((200, 100))
+    query = SwapQuery(target=["echo", "negative"], output=Output.PHOTO, crop=CropMode.AUTO)
+    async with serving(make_app()) as client:
+        alone = await ask(client, "target=negative&output=photo", data)
+    async with serving(app), aclosing(parts_of(app).pipeline.swap_each(data, query)) as results:
+        late = await anext(results)
+        assert isinstance(late.outcome, DeadlineError)
+        asyncio.get_running_loop().call_later(0.1, gate.open)
+        right = await anext(results)
+        assert not isinstance(right.outcome, Exception)
+        assert np.array_equal(np.asarray(opened(right.outcome.data)), np.asarray(opened(alone.content)))
 
 
 async def test_an_unknown_name_among_them_is_refused_before_any_work() -> None:
