@@ -90,6 +90,7 @@ class Server(uvicorn.Server):
         """Takes in who has connected already: with a listening socket its queue would be cut off."""
         loop = asyncio.get_running_loop()
         for listener in sockets:
+            listener.setblocking(False)
             with suppress(OSError):  # BlockingIOError: that was the last one
                 while True:
                     client, _ = listener.accept()
@@ -102,7 +103,7 @@ class Server(uvicorn.Server):
         """Requests that are on their way are answered, with 503."""
         await asyncio.sleep(_LAST_WORDS_S)
         for _ in range(round(_FIRST_WORDS_S / _TICK_S)):
-            if not self._crowd.has_newcomers():
+            if self.force_exit or not self._crowd.has_newcomers():
                 return
             await asyncio.sleep(_TICK_S)
 

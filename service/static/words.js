@@ -14,7 +14,7 @@ const WORDS = {
   "not-an-image": ["This file is not a JPEG, PNG or WebP picture.",
     ["Save it as JPEG. On an iPhone: Settings, Camera, Formats, Most Compatible."]],
   "truncated-image": ["The picture is cut off or damaged.", ["Copy or download the file again, whole."]],
-  "image-too-large": ["The picture has more pixels than the service takes.", SMALLER],
+  "image-too-large": ["The picture is larger than the service takes.", SMALLER],
   "body-too-large": ["The file is larger than the service takes.", SMALLER],
   "body-timeout": ["The photo took too long to arrive.", ["Try a smaller photo or a faster line."]],
   "body-made-room": ["The photo took so long to arrive that others went first.", ["Try a smaller photo or a faster line."]],

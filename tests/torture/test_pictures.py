@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from benchmarks.server import HOST, serving
 from faceswap.errors import ImageTooLargeError, NotAnImageError, SwapError, TruncatedImageError
 from faceswap.images import read_image
 from tests.service.fakes import opened, photo
@@ -20,6 +22,8 @@ from tests.torture.sizes import Tally, sized
 
 ROOT = Path(__file__).parents[2]
 MEMORY_MB = 300
+WHOLE_MIB = 350
+"""Of a request with the largest photo: its reading, and the detector beside it."""
 SMALL = ["50 Mpx, announced but not there", "50 Mpx in WebP", "JSON: 1.3 million lists"]
 
 
@@ -33,6 +37,28 @@ def test_memory(name: str, tally: Tally) -> None:
     grown, _, outcome = child.stdout.partition(" ")
     tally.note("memory of hostile bodies", inputs=1, grown_mb_max=float(grown))
     assert float(grown) < MEMORY_MB, outcome
+
+
+def test_memory_of_a_whole_request(examples: Path, tally: Tally) -> None:
+    """Read, detected, pasted into and written: a photo as large as the defaults let through."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("needs Linux's /proc")
+    size = sized((2000, 1500), (7150, 5380))
+    data = saved(PillowImage.open(examples / "b.jpg").convert("RGB").resize(size), "JPEG", quality=30)
+    query = "target=will&output=photo&format=jpeg"
+    with serving(ROOT / "bundles/demo", "cpu", more={"FACESWAPD_LOG_LEVEL": "error"}) as server:
+        url = f"http://{HOST}:{server.port}/swap?{query}"
+        headers = {"Content-Type": "image/jpeg"}
+        small = saved(opened(data).resize((400, 300)), "JPEG")
+        assert httpx.post(url, content=small, headers=headers, timeout=60).status_code == 200
+        before = server.memory_mib()
+        assert before is not None
+        answer = httpx.post(url, content=data, headers=headers, timeout=60)
+        assert answer.status_code == 200, answer.text
+        grown = (server.memory_mib(peak=True) or 0) - before
+    assert opened(answer.content).size == size
+    tally.note("memory of a whole request", megapixels=size[0] * size[1] / 1e6, grown_mib=round(grown, 1))
+    assert grown < WHOLE_MIB
 
 
 def like(data: bytes, wanted: PillowImage.Image, tolerance: float = 3) -> None:

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from statistics import fmean
 
 import httpx
 import numpy as np
@@ -108,6 +109,15 @@ class Traffic:
         assert answer.status_code == 200, answer.text
 
 
+def course(samples: list[tuple[float, float]], parts: int = 6) -> dict[str, float]:
+    """The mean of each part of the time, in MiB: whether memory comes to rest, or how fast it grows."""
+    size = len(samples) // parts
+    if not size:
+        return {}
+    means = [fmean(mib for _, mib in samples[start : start + size]) for start in range(0, size * parts, size)]
+    return {f"mean_mib_{number}_of_{parts}": round(mean, 1) for number, mean in enumerate(means, 1)}
+
+
 def test_soak(bundle: Path, examples: Path, tmp_path: Path, tally: Tally) -> None:
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
     bundle_edits.rescale(other)
@@ -140,5 +150,5 @@ def test_soak(bundle: Path, examples: Path, tmp_path: Path, tally: Tally) -> Non
     assert traffic.wrong == []
     assert (health["photos"], health["dead_workers"]) == (0, [])
     assert len(health["decoders"]["loaded"]) < PEOPLE / 2, "decoders must have come and gone"
-    told = growth(samples)
+    told = growth(samples) | course(samples)
     tally.note("soak", seconds=SECONDS, answers=traffic.answers, unexpected=len(traffic.wrong), **told)
