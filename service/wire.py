@@ -28,17 +28,45 @@ _LINGERING = 64
 """Of them at most at once; beyond that they are closed as they come."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """Answers 400 and hangs up when a head, or what follows a body, goes on beyond MAX_HEAD_BYTES."""
+class Parting:
+    """Of a protocol: the end of a connection whose other end may still be sending."""
 
     crowd: Crowd
     """Of the subclass that `protocols` makes."""
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    _farewell: asyncio.TimerHandle | None = None
+
+    @property
+    def has_parted(self) -> bool:
+        """What comes now is not listened to."""
+        return self._farewell is not None
+
+    def part(self) -> None:
+        """To be called after the last words were written."""
+        if self.crowd.lingering < _LINGERING:
+            self.transport.write_eof()
+            self.crowd.lingering += 1
+            self._farewell = self.loop.call_later(LINGER_S, self.transport.close)
+        else:
+            self.transport.close()
+
+    def parted(self) -> None:
+        """The connection is lost."""
+        self.crowd.left(self)  # type: ignore[arg-type]
+        if self._farewell is not None:
+            self._farewell.cancel()
+            self.crowd.lingering -= 1
+
+
+class BoundedProtocol(Parting, HttpToolsProtocol):
+    """Answers 400 and hangs up when a head, or what follows a body, goes on beyond MAX_HEAD_BYTES."""
+
     _unfinished = 0
     _received = 0
     _head_since: float | None = None
     _has_begun = False
     _body_comes = False
-    _farewell: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -54,14 +82,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(ConnectionsFullError())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.crowd.left(self)
-        if self._farewell is not None:
-            self._farewell.cancel()
-            self.crowd.lingering -= 1
+        self.parted()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._farewell is not None:
+        if self.has_parted:
             return
         self._unfinished += len(data)
         self._received += len(data)
@@ -143,18 +168,11 @@ class BoundedProtocol(HttpToolsProtocol):
             *([] if kind.retry_after_s is None else [f"Retry-After: {kind.retry_after_s}"]),
         ]
         self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        if self.crowd.lingering < _LINGERING:
-            self.transport.write_eof()
-            self.crowd.lingering += 1
-            self._farewell = self.loop.call_later(LINGER_S, self.transport.close)
-        else:
-            self.transport.close()
+        self.part()
 
 
-class CountedSocket(WebSocketsSansIOProtocol):
+class CountedSocket(Parting, WebSocketsSansIOProtocol):
     """A WebSocket of the crowd: always busy, cut off where nobody reads what it says."""
-
-    crowd: Crowd
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -165,8 +183,22 @@ class CountedSocket(WebSocketsSansIOProtocol):
         self.crowd.came(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.crowd.left(self)
+        self.parted()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.has_parted:
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        """As uvicorn's, which closes over what still comes: who sends too much would not read 1009."""
+        closed = self.conn.close_sent
+        assert closed is not None
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.part()
+        self.close_timer = self._farewell  # while there is one, the end of the app closes nothing
 
     def is_new(self) -> bool:
         return False
