@@ -79,16 +79,20 @@ class Server(uvicorn.Server):
         self._parts.lifecycle.drain()
         self._crowd.leaving = True
         await self._wait_until_idle(started)
-        self._stop_listening(sockets or [])
+        await self._stop_listening(sockets or [])
         await self._hear_last_words()
         left = self._parts.settings.shutdown_grace_s - (time.monotonic() - started)
         self.config.timeout_graceful_shutdown = max(round(left), 1)  # for answers still on the wire
         await super().shutdown(sockets)
         self._watching.cancel()
 
-    def _stop_listening(self, sockets: list[socket.socket]) -> None:
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
         """Takes in who has connected already: with a listening socket its queue would be cut off."""
         loop = asyncio.get_running_loop()
+        for listener in sockets:
+            loop.remove_reader(listener)
+        for _ in range(2):  # asyncio drops what it has accepted and not yet given to a closed server
+            await asyncio.sleep(0)
         for listener in sockets:
             listener.setblocking(False)
             with suppress(OSError):  # BlockingIOError: that was the last one
