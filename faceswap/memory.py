@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_M_ARENA_MAX = -8
+"""Of malloc.h."""
+
 
 class _MallInfo(ctypes.Structure):
     """glibc's struct mallinfo2, bytes over all of malloc's arenas; see mallinfo(3)."""
@@ -42,6 +45,17 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def limit_heaps(count: int) -> None:
+    """At most so many of malloc's arenas from now on, unless MALLOC_ARENA_MAX in the environment says it.
+
+    glibc gives each thread its own, eight for each core, and each keeps what its thread has freed: on two
+    cores a service whose threads handle large pictures took 40 % more memory so, for no more swaps a second.
+    """
+    mallopt = getattr(_glibc(), "mallopt", None)
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(count))
 
 
 def trim() -> None:

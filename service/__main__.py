@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from faceswap import BundleError, DeviceError, Swapper
 from faceswap.errors import SHOWN
+from faceswap.memory import limit_heaps
+from faceswap.sessions import available_cores
 from service import exposition, logs, manual
 from service.app import create_app
 from service.crowd import Crowd, allow_files
@@ -28,10 +30,13 @@ from service.parts import Parts
 from service.processes import serve_together
 from service.server import Server
 from service.settings import Settings, complaint, unknown_variables
+from service.shedding import Shedder
 from service.tracing import TracingError
 from service.wire import protocols
 
 REFUSED = 2
+CORES_PER_HEAP = 4
+"""malloc's lock is held for well below a microsecond; more than two cores were not measured."""
 
 log = logging.getLogger("faceswapd")
 
@@ -83,6 +88,7 @@ def run(settings: Settings, arguments: list[str] | None) -> int:
 def open_and_serve(
     settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None
 ) -> int:
+    limit_heaps(max(available_cores() // CORES_PER_HEAP, 1))
     swapper = Swapper.open(
         settings.bundle,
         settings.device,
@@ -127,7 +133,7 @@ def serve(
     app = create_app(settings, swapper)
     parts: Parts = app.state.parts
     crowd = Crowd(settings)
-    http, websockets = protocols(crowd)
+    http, websockets = protocols(crowd, Shedder(parts))
     # Both named: "auto" takes what happens to be installed. uvloop was no faster here than asyncio.
     config = uvicorn.Config(
         app,

@@ -90,29 +90,37 @@ class Admission:
         finally:
             self._release(place)
 
+    def is_full(self, images: int) -> bool:
+        """Would `place` refuse so many for want of places?"""
+        return not self._has_room(images) and self._slowest() is None
+
     def _fits(self, body_bytes: int, images: int) -> bool:
         over = self.taken > 0 and self._bytes + body_bytes > self.body_bytes
         return not over and self._has_room(images)
 
     def _make_room(self) -> None:
-        """Takes the place of the body that comes most slowly; QueueFullError if none should go.
-
-        Only where bodies on their way hold more than half of what there is: then the service is not busy,
-        but waits for slow lines, be they bad luck or an attack.
-        """
-        now = time.monotonic()
-        late = [place for place in self.coming if self._is_late(place, now)]
-        if not late:
+        """Takes the place of the body that comes most slowly; QueueFullError if none should go."""
+        slowest = self._slowest()
+        if slowest is None:
             raise QueueFullError
-        images = sum(place.images for place in self.coming)
-        body_bytes = sum(place.body_bytes for place in self.coming)
-        if 2 * images <= self.images and 2 * body_bytes <= self.body_bytes:
-            raise QueueFullError
-        slowest = min(late, key=lambda place: place.pace(now))
         del self.coming[slowest]
         self._release(slowest)
         assert slowest.limit is not None
         slowest.limit.reschedule(asyncio.get_running_loop().time())
+
+    def _slowest(self) -> Place | None:
+        """The place that should go for another to come.
+
+        Only where bodies on their way hold more than half of what there is: then the service is not busy,
+        but waits for slow lines, be they bad luck or an attack.
+        """
+        images = sum(place.images for place in self.coming)
+        body_bytes = sum(place.body_bytes for place in self.coming)
+        if 2 * images <= self.images and 2 * body_bytes <= self.body_bytes:
+            return None
+        now = time.monotonic()
+        late = [place for place in self.coming if self._is_late(place, now)]
+        return min(late, key=lambda place: place.pace(now), default=None)
 
     def _is_late(self, place: Place, now: float) -> bool:
         coming_s = now - place.coming_since

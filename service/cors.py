@@ -13,6 +13,8 @@ TOLD = (
     b"RateLimit, RateLimit-Policy, Retry-After, Server-Timing, X-Digital-Source-Type, X-Face-Box, "
     b"X-Face-Score, X-Request-ID"
 )
+VARY = b"vary", b"Origin"
+"""For caches: who asks from elsewhere gets other headers."""
 _REMEMBER_S = b"600"
 
 
@@ -34,7 +36,7 @@ class Cors:
         headers = dict(scope["headers"])
         origin: bytes | None = headers.get(b"origin")
         allowed = origin is not None and (self._any or origin in self._origins)
-        named = [(b"vary", b"Origin")]
+        named = [VARY]
         if allowed and origin is not None:
             named.append((b"access-control-allow-origin", b"*" if self._any else origin))
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:

@@ -18,6 +18,7 @@ from service.lifecycle import Lifecycle
 from service.loading import Loader
 from service.metrics import Metrics
 from service.pool import ImagePool
+from service.queries import Queries
 from service.reloading import Reloader
 from service.settings import Settings
 from service.swapping import SwapPipeline
@@ -41,6 +42,7 @@ class Parts:
     metrics: Metrics
     version: str
     workers: int
+    queries: Queries = field(default_factory=Queries)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

@@ -27,7 +27,10 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _QUIET = ("/health/live", "/health/ready", "/metrics")
 NO_ROUTE = "(none)"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-FIELDS = ("method", "route", "status", "milliseconds", "seconds", "frames", "answered", "request_id")
+FIELDS = (
+    *("method", "route", "status", "milliseconds", "seconds"),
+    *("frames", "answered", "requests", "request_id"),
+)
 """What lines of the log have beside their text."""
 MAX_STEPS = 1000
 """Of one request, that are kept for its trace: a batch of 100 photos for 32 identities has 25,000."""

@@ -10,12 +10,13 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from service.crowd import Crowd, Pace
 from service.errors import ConnectionsFullError, HeadTimeoutError, ServiceError, kind_of
 from service.problems import MEDIA_TYPE, problem_of
+from service.shedding import METHOD, Shedder
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers, or the trailers behind a body; the bound that h11 has."""
@@ -26,6 +27,7 @@ LINGER_S = 1.0
 before it is read (RFC 9112, 9.6)."""
 _LINGERING = 64
 """Of them at most at once; beyond that they are closed as they come."""
+_METHOD = METHOD.encode()
 
 
 class Parting:
@@ -60,8 +62,13 @@ class Parting:
 
 
 class BoundedProtocol(Parting, HttpToolsProtocol):
-    """Answers 400 and hangs up when a head, or what follows a body, goes on beyond MAX_HEAD_BYTES."""
+    """Answers 400 and hangs up when a head, or what follows a body, goes on beyond MAX_HEAD_BYTES.
 
+    What its `shedder` refuses never comes to the app.
+    """
+
+    shedder: Shedder | None = None
+    _is_shed = _may_shed = False
     _unfinished = 0
     _received = 0
     _head_since: float | None = None
@@ -90,6 +97,7 @@ class BoundedProtocol(Parting, HttpToolsProtocol):
             return
         self._unfinished += len(data)
         self._received += len(data)
+        self._may_shed = True
         super().data_received(data)
         if self._unfinished > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
@@ -110,19 +118,29 @@ class BoundedProtocol(Parting, HttpToolsProtocol):
         self._body_comes = True
         self._body_pace.rest()
         self.crowd.works(self)
+        if (refusal := self._refusal()) is not None:
+            self._is_shed, self._may_shed = True, False
+            self.transport.write(refusal)
+            self.crowd.idles(self)
+            return
         super().on_headers_complete()
         if self.crowd.leaving and self.cycle is not None:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._unfinished = 0
-        super().on_body(body)
+        if not self._is_shed:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._unfinished = 0
         self._body_comes = False
         self._has_begun = False
-        super().on_message_complete()
+        if self._is_shed:
+            self._is_shed = False
+            self.on_response_complete()
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -151,6 +169,23 @@ class BoundedProtocol(Parting, HttpToolsProtocol):
             self.transport.abort()
         else:
             self.transport.close()
+
+    def _refusal(self) -> bytes | None:
+        """The whole answer to a request that is shed: at most one of those that came in one piece.
+
+        A client that sends thousands at once, or reads no answers, waits for its turn as ever.
+        """
+        parser = self.parser
+        waits = self._works() or self.flow.write_paused
+        if self.shedder is None or not self._may_shed or waits or parser.get_method() != _METHOD:
+            return None
+        if parser.get_http_version() != "1.1" or not parser.should_keep_alive() or parser.should_upgrade():
+            return None
+        refusal = self.shedder.refusal(self.url, self.headers)
+        if refusal is None:
+            return None
+        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
+        return STATUS_LINE[self.shedder.status] + common + refusal
 
     def _works(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -210,8 +245,10 @@ class CountedSocket(Parting, WebSocketsSansIOProtocol):
         self.transport.abort()
 
 
-def protocols(crowd: Crowd) -> tuple[type[BoundedProtocol], type[CountedSocket]]:
+def protocols(
+    crowd: Crowd, shedder: Shedder | None = None
+) -> tuple[type[BoundedProtocol], type[CountedSocket]]:
     """For one server: uvicorn makes a protocol for each connection and gives it nothing of ours."""
-    http = type("HttpOfCrowd", (BoundedProtocol,), {"crowd": crowd})
+    http = type("HttpOfCrowd", (BoundedProtocol,), {"crowd": crowd, "shedder": shedder})
     sockets = type("SocketOfCrowd", (CountedSocket,), {"crowd": crowd})
     return http, sockets

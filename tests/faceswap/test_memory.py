@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +41,43 @@ def test_the_heap_follows_a_block_and_forgets_it() -> None:
 
 def test_trimming_is_harmless() -> None:
     memory.trim()
+
+
+HEAPS = """
+import ctypes, pathlib, sys, threading
+from faceswap import memory
+if sys.argv[1] != "0":
+    memory.limit_heaps(int(sys.argv[1]))
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+together = threading.Barrier(8)
+def take():
+    together.wait()
+    libc.malloc(ctypes.c_size_t(50_000))
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+print(pathlib.Path(sys.argv[2]).read_text().count("<heap nr="))
+"""
+
+
+def heaps(limit: int, folder: Path, **variables: str) -> int:
+    """malloc's arenas in a process with that limit, 0 for none, and eight threads."""
+    command = [sys.executable, "-c", HEAPS, str(limit), str(folder / "heaps.xml")]
+    answer = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    return int(answer.stdout)
+
+
+def test_threads_share_heaps(tmp_path: Path) -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_info"):
+        pytest.skip("this C library has no malloc_info")
+    assert heaps(0, tmp_path) > 2
+    assert heaps(1, tmp_path) == 1
+    assert heaps(1, tmp_path, MALLOC_ARENA_MAX="64") > 2
 
 
 def test_a_real_decoder_is_measured(identity_bundle: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import httpx
 import numpy as np
 import numpy.typing as npt
+import uvicorn
 from fastapi import FastAPI
 from PIL import Image as PillowImage
 
@@ -23,9 +26,12 @@ from faceswap.errors import NoFaceError, NoSuchFaceError, UnknownIdentityError, 
 from faceswap.faces import Box, Crop, Face, Image, Landmarks, Pixels, Swapped
 from faceswap.precisions import Precision
 from service.app import create_app
+from service.crowd import Crowd
 from service.lifecycle import Phase
 from service.parts import Parts
 from service.settings import Settings
+from service.shedding import Shedder
+from service.wire import protocols
 
 Latents = npt.NDArray[np.float32]
 PREVIEW = b"\x89PNG the preview"
@@ -263,3 +269,26 @@ async def post(client: httpx.AsyncClient, data: bytes | None = None, **query: An
     """POST /swap with `data` as the multipart field `image`."""
     files = {"image": ("photo.png", photo() if data is None else data, "image/png")}
     return await client.post("/swap", params={"target": "echo", **query}, files=files)
+
+
+@contextmanager
+def listening(
+    app: FastAPI, sheds: bool = False, send_buffer: int | None = None
+) -> Iterator[tuple[int, Parts]]:
+    """The app behind uvicorn on a port of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        parts = parts_of(app)
+        http, _ = protocols(Crowd(parts.settings), Shedder(parts) if sheds else None)
+        server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield listener.getsockname()[1], parts
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+            assert not thread.is_alive(), "the server ends once it is told to"

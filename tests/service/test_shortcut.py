@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import socket
-import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI, Query, Response
 from starlette.types import Receive, Scope, Send
 
-from service.crowd import Crowd
-from service.parts import Parts
+from service.queries import KNOWN, read_query
 from service.schemas import SwapQuery
-from service.shortcut import KNOWN, Shortcut, read_query
-from service.wire import protocols
-from tests.service.fakes import FakeSwapper, make_app, parts_of, photo, post, serving, until
+from service.shortcut import Shortcut
+from tests.service.fakes import FakeSwapper, listening, make_app, parts_of, photo, post, serving, until
 from tests.service.test_problems import expect
 
 pytestmark = pytest.mark.anyio
@@ -97,24 +91,6 @@ async def test_a_full_service_says_so_before_it_reads_the_body() -> None:
     async with serving(app) as client:
         with parts_of(app).admission.place(1):
             expect(await client.post("/swap?target=echo", content=never()), "queue-full")
-
-
-@contextmanager
-def listening(app: FastAPI) -> Iterator[tuple[int, Parts]]:
-    """The app behind uvicorn on a port of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        http, _ = protocols(Crowd(parts_of(app).settings))
-        server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield listener.getsockname()[1], parts_of(app)
-        finally:
-            server.should_exit = True
-            thread.join(timeout=20)
-            assert not thread.is_alive(), "the server ends once it is told to"
 
 
 @pytest.mark.parametrize("size", [100, 300_000])
