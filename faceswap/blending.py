@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ _GAINS = (0.6, 1.6)
 """Bounds of the contrast change: a flat face has no contrast that could be matched."""
 _RELIT_SHARE, _RELIT_LIMIT = 0.8, 3.5
 """How far of the way, in exposure, a face goes to the tone of the skin around it, and at most."""
+_HUE_KEPT = 0.3
+"""A face that is made twice as bright goes so much less of the way in hue: brown skin on a pale neck would
+turn grey, and its lips violet."""
 
 
 def feathered_oval(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
@@ -87,6 +91,7 @@ def match_color(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
 def relight(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
     """`face` (H, W, 3) multiplied, per channel, towards the mean of `reference` inside `mask`.
 
+    A face that becomes darker goes all channels' way alike; one that becomes brighter keeps more of its hue.
     For decoders that have the photo's tone, within what their person's skin can be. Light multiplies, so a
     dark face on a pale neck keeps its own shadows; added to, it would look washed out.
     """
@@ -94,7 +99,10 @@ def relight(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
     if not core.any():
         return face
     mean, wanted = face[core].mean(axis=0) + 1, reference[core].mean(axis=0) + 1  # (3,)
-    gain = np.clip((wanted / mean) ** _RELIT_SHARE, 1 / _RELIT_LIMIT, _RELIT_LIMIT)
+    light = float((wanted @ _LUMA) / (mean @ _LUMA))
+    hue_share = _RELIT_SHARE - _HUE_KEPT * min(max(math.log2(light), 0.0), 1.0)
+    gain = light**_RELIT_SHARE * (wanted / mean / light) ** hue_share
+    gain = np.clip(gain, 1 / _RELIT_LIMIT, _RELIT_LIMIT)
     return np.asarray(np.clip(face * gain + 0.5, 0, 255), dtype=np.uint8)
 
 

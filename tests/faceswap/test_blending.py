@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -191,6 +192,17 @@ def test_light_multiplies_so_a_dark_face_keeps_its_shadows() -> None:
     assert relit[0, 1] / relit[0, 0] == pytest.approx(2, rel=0.02)
     assert relight(face, np.zeros_like(face), mask).min() > 0, "a black photo does not swallow it"
     assert relight(face, pale, np.zeros((64, 64), np.float32)) is face
+
+
+@pytest.mark.parametrize("brighter", [True, False])
+def test_a_face_that_becomes_brighter_keeps_more_of_its_hue(brighter: bool) -> None:
+    brown, pale = np.array((80, 50, 40)), np.array((180, 150, 140))
+    own, around = (brown, pale) if brighter else (pale, brown)
+    face, photo = (np.tile(tone.astype(np.uint8), (64, 64, 1)) for tone in (own, around))
+    relit = relight(face, photo, feathered_oval(64))[32, 32].astype(float)
+    ratios = [tone[0] / tone[2] for tone in (own, relit, around)]
+    way = math.log(ratios[1] / ratios[0]) / math.log(ratios[2] / ratios[0])
+    assert way == pytest.approx(0.5 if brighter else 0.8, abs=0.05)
 
 
 def test_a_face_of_the_photos_tone_is_hardly_relit() -> None:
