@@ -20,6 +20,7 @@ import uvicorn
 from service.crowd import Crowd
 from service.keys import KeysError
 from service.lifecycle import Phase
+from service.listening import admit_no_more
 from service.parts import Parts
 
 _TICK_S = 0.05
@@ -88,6 +89,10 @@ class Server(uvicorn.Server):
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
         """Takes in who has connected already: with a listening socket its queue would be cut off."""
+        if self._parts.settings.processes == 1:  # the others of a family go on listening
+            for listener in sockets:
+                admit_no_more(listener)
+            await asyncio.sleep(_TICK_S)  # handshakes under way come to their end
         loop = asyncio.get_running_loop()
         for listener in sockets:
             loop.remove_reader(listener)
