@@ -45,7 +45,7 @@ class Shedder:
         answer = answer_for(QueueFullError(), _HERE.decode())
         fields = [field for field in answer.raw_headers if field[0] != b"content-length"]
         fields += [*SECURITY.items(), *([VARY] if parts.settings.cors_origins else [])]
-        self._fields = _lines(fields)
+        self._fields = header_lines(fields)
         self._body = bytes(answer.body)
         self._refused = 0
         """Since the last line of the log."""
@@ -67,7 +67,9 @@ class Shedder:
             return None
         request_id = request_id_from(Headers(raw=headers)).encode()
         body = self._body.replace(_HERE, request_id)
-        own = _lines([(REQUEST_ID.lower().encode(), request_id), (b"content-length", b"%d" % len(body))])
+        own = header_lines(
+            [(REQUEST_ID.lower().encode(), request_id), (b"content-length", b"%d" % len(body))]
+        )
         self._note(time.monotonic() - started)
         return self._fields + own + b"\r\n" + body
 
@@ -89,5 +91,6 @@ class Shedder:
         self._refused = 0
 
 
-def _lines(fields: Fields) -> bytes:
+def header_lines(fields: Fields) -> bytes:
+    """As they go over the wire (RFC 9112, 5)."""
     return b"".join(b"%s: %s\r\n" % field for field in fields)

@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from service.crowd import Crowd, Pace
 from service.errors import ConnectionsFullError, HeadTimeoutError, ServiceError, kind_of
 from service.problems import MEDIA_TYPE, problem_of
-from service.shedding import METHOD, Shedder
+from service.shedding import METHOD, Shedder, header_lines
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers, or the trailers behind a body; the bound that h11 has."""
@@ -184,8 +184,7 @@ class BoundedProtocol(Parting, HttpToolsProtocol):
         refusal = self.shedder.refusal(self.url, self.headers)
         if refusal is None:
             return None
-        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
-        return STATUS_LINE[self.shedder.status] + common + refusal
+        return STATUS_LINE[self.shedder.status] + header_lines(self.server_state.default_headers) + refusal
 
     def _works(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
