@@ -71,12 +71,13 @@ class PeerTrainer:
         """One update of encoder and all decoders; the mean absolute error, in shares of white."""
         started = time.monotonic()
         count = max(1, self.config.batch // len(self.crops))
-        losses = []
+        batches = [self._batch(name, count) for name in self.crops]
+        warped = torch.cat([inputs for inputs, _ in batches])
+        truths = [truth for _, truth in batches]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=supports_bf16(self.device)):
-            for name in self.crops:
-                warped, truth = self._batch(name, count)
-                losses.append((self.network(warped, name) - truth).abs().mean())
-        loss = torch.stack(losses).mean()
+            faces = self.network.each(warped, list(self.crops))
+        errors = [(face - truth).abs().mean() for face, truth in zip(faces, truths, strict=True)]
+        loss = torch.stack(errors).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

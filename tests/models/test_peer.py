@@ -26,6 +26,7 @@ class Small(nn.Module):
 
     names = Peer.names
     decoder = Peer.decoder
+    each = Peer.each
     forward = Peer.forward
 
 
@@ -44,6 +45,14 @@ def test_shapes_on_the_way() -> None:
         latent = PeerEncoder()(torch.empty(2, 3, 64, 64))
         assert latent.shape == (2, 512, 8, 8)
         assert PeerDecoder()(latent).shape == (2, 3, 64, 64)
+
+
+def test_each_gives_every_name_its_part(crops: Tensor) -> None:
+    network: Peer = Small(["train", "will"])  # type: ignore[assignment]
+    rgb = crops[:4].float() / 255
+    first, second = network.each(rgb, ["will", "train"])
+    torch.testing.assert_close(first, network(rgb[:2], "will"))
+    torch.testing.assert_close(second, network(rgb[2:], "train"))
 
 
 def small_trainer(crops: Tensor, updates: int) -> PeerTrainer:
