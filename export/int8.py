@@ -26,6 +26,8 @@ FEW_CHANNELS = 8
 """The first convolution, of three, is 0.15 ms faster in float."""
 MOVES = {"Identity", "MaxPool", "Reshape", "Transpose", "DepthToSpace", "Flatten"}
 """What gives back some of the values that it takes."""
+PARTS = {*MOVES, "Slice", "Split", "Sub"}
+"""What a face's planes go through before a sigmoid; a difference is that of a value's two signs."""
 
 
 def layer_name(node: onnx.NodeProto) -> str:
@@ -72,6 +74,19 @@ class Plan:
         for name in self.sums:
             tensors |= {self.origin(each) for each in self.wiring.maker[name].input} | {self.result(name)}
         return tensors
+
+    @property
+    def squashed(self) -> set[str]:
+        """Those of `tensors` of which the rest of the graph sees no more than a sigmoid."""
+        return {name for name in self.tensors if self._ends_in_sigmoid(name)}
+
+    def _ends_in_sigmoid(self, name: str) -> bool:
+        users = self.wiring.users[name]
+        return bool(users) and all(
+            user.op_type == "Sigmoid"
+            or (user.op_type in PARTS and all(self._ends_in_sigmoid(given) for given in user.output))
+            for user in users
+        )
 
     def origin(self, name: str) -> str:
         """The tensor whose values these are, before they were moved about."""

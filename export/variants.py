@@ -107,7 +107,7 @@ class Studio:
             return self._make_fp16(file, inputs, weights)
         model = rearranged(onnx.load_from_string(weights))
         plan = Plan(model)
-        limits = ranges(model, plan.tensors, inputs, self.factory.threads)
+        limits = ranges(model, plan.tensors, inputs, self.factory.threads, plan.squashed)
 
         def build(in_float: Collection[str]) -> bytes:
             return borrowing(to_int8(model, limits, in_float), weights, PurePosixPath(file.path).name)

@@ -45,6 +45,9 @@ _RELIT_SHARE, _RELIT_LIMIT = 0.8, 3.5
 _HUE_KEPT = 0.3
 """A face that is made twice as bright goes so much less of the way in hue: brown skin on a pale neck would
 turn grey, and its lips violet."""
+_HUE_SPREAD = 0.6
+"""and its hues come so much nearer to that of its skin: what is a little bluer than brown skin, as lips are,
+would be lavender on pale skin."""
 
 
 def feathered_oval(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
@@ -92,6 +95,7 @@ def relight(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
     """`face` (H, W, 3) multiplied, per channel, towards the mean of `reference` inside `mask`.
 
     A face that becomes darker goes all channels' way alike; one that becomes brighter keeps more of its hue.
+    Where it fades out every pixel has the hue of its skin: a decoder's background ends in a coloured rim.
     For decoders that have the photo's tone, within what their person's skin can be. Light multiplies, so a
     dark face on a pale neck keeps its own shadows; added to, it would look washed out.
     """
@@ -103,7 +107,11 @@ def relight(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
     hue_share = _RELIT_SHARE - _HUE_KEPT * min(max(math.log2(light), 0.0), 1.0)
     gain = light**_RELIT_SHARE * (wanted / mean / light) ** hue_share
     gain = np.clip(gain, 1 / _RELIT_LIMIT, _RELIT_LIMIT)
-    return np.asarray(np.clip(face * gain + 0.5, 0, 255), dtype=np.uint8)
+    lit = face * gain
+    skin = mean * gain / float(mean * gain @ _LUMA)  # (3,), of luma 1
+    share = np.maximum(_HUE_SPREAD * min(max(math.log2(light), 0.0), 1.0), 1 - mask)[..., None]
+    lit += share * ((lit @ _LUMA)[..., None] * skin - lit)  # the luma stays
+    return np.asarray(np.clip(lit + 0.5, 0, 255), dtype=np.uint8)
 
 
 def paste(photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None, turn: float = 0.0) -> Image:

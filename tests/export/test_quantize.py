@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from export.borrow import borrowing
-from export.calibration import ranges
+from export.calibration import best_range, ranges, sigmoid
 from export.int8 import Plan, to_int8
 from export.quantize import Crops, main, quantize, read_crops
 from export.rewrite import rearranged
@@ -164,6 +164,33 @@ def test_layers_left_in_float_are_float(encoder: bytes, faces: Pixels, tmp_path:
     left = ["vgg.convolutions.block2_conv1", "bottleneck.stride"]
     some = optimised(to_int8(model, limits, left).SerializeToString(), tmp_path / "b.onnx")
     assert all_bytes["QLinearConv"] - some["QLinearConv"] == 2
+
+
+def test_a_few_extreme_crops_do_not_coarsen_the_others() -> None:
+    """A tenth of the crops has values eight times as large: their error counts a tenth, not two thirds."""
+    random = np.random.default_rng(0)
+    values = np.abs(random.normal(size=(20, 1250))).astype(np.float32)
+    values[:2] *= 8
+    _, high = best_range(values, (0.0, float(values.max())))
+    rounded = np.clip(values, 0, high)
+    lost = np.square(rounded - values).mean(axis=1) / np.square(values).mean(axis=1)
+    assert high < 0.8 * values.max() and lost[2:].max() == 0
+
+
+def test_what_only_a_sigmoid_sees_is_cut_where_the_sigmoid_is_flat() -> None:
+    logits = np.random.default_rng(0).normal(size=(4, 1250)).astype(np.float32) * 3
+    logits[:, ::100] *= 4
+    wide = best_range(logits, (0.0, float(logits.max())))
+    narrow = best_range(logits, (0.0, float(logits.max())), sigmoid)
+    assert narrow[1] < 0.7 * wide[1]
+
+
+def test_the_last_layer_of_a_face_is_known_to_end_in_a_sigmoid(decoder: bytes, encoder: bytes) -> None:
+    plan = Plan(rearranged(onnx.load_from_string(decoder)))
+    (name,) = plan.squashed
+    last = plan.wiring.only_user(name)
+    assert last is not None and last.op_type == "DepthToSpace"
+    assert not Plan(rearranged(onnx.load_from_string(encoder))).squashed
 
 
 def test_sensitive_layers_are_those_that_win_most() -> None:

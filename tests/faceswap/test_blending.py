@@ -161,10 +161,12 @@ def test_a_mask_in_doubt_decides() -> None:
 
 
 def test_a_mask_of_all_leaves_it_to_the_oval(photo: Photo, detector: LibFaceDetection) -> None:
-    image = photo("b.jpg")
+    grey = PillowImage.fromarray(photo("b.jpg").pixels).convert("L").convert("RGB")
+    image = Image(np.asarray(grey))  # so that the hue of the rim is that of the rest
     crop = crop_of(detector, image)
     whole = paste(image, crop, crop.pixels, np.full((64, 64), 255, np.uint8))
-    assert np.array_equal(whole.pixels, paste(image, crop, crop.pixels).pixels)
+    difference = whole.pixels.astype(int) - paste(image, crop, crop.pixels).pixels
+    assert np.abs(difference).max() <= 1
 
 
 def test_where_the_mask_is_0_the_photo_is_bit_identical(half: Image, detector: LibFaceDetection) -> None:
@@ -205,9 +207,42 @@ def test_a_face_that_becomes_brighter_keeps_more_of_its_hue(brighter: bool) -> N
     assert way == pytest.approx(0.5 if brighter else 0.8, abs=0.05)
 
 
+@pytest.mark.parametrize("brighter", [True, False])
+def test_hues_come_nearer_to_the_skins_only_where_it_becomes_brighter(brighter: bool) -> None:
+    """Lips that are bluer than brown skin are not lavender on pale skin, and their luma is kept."""
+    luma = np.array((0.299, 0.587, 0.114))
+    face = np.tile(np.array((80, 50, 40), np.uint8), (64, 64, 1))
+    lips = np.array((70, 53, 55))
+    face[45:50, 25:40] = lips
+    photo = np.full_like(face, 150 if brighter else 25)
+    relit = relight(face, photo, feathered_oval(64)).astype(float)
+    skin, mouth = relit[32, 32], relit[47, 32]
+    assert mouth @ luma / (skin @ luma) == pytest.approx(lips @ luma / (face[32, 32] @ luma), rel=0.05)
+    blueness = [(a[2] / a[0]) / (b[2] / b[0]) - 1 for a, b in ((lips, face[32, 32]), (mouth, skin))]
+    assert blueness[1] / blueness[0] == pytest.approx(0.4 if brighter else 1.0, abs=0.1)
+
+
 def test_a_face_of_the_photos_tone_is_hardly_relit() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    assert np.abs(relight(pixels, pixels, feathered_oval(64)).astype(int) - pixels).max() <= 1
+    mask = feathered_oval(64)
+    change = np.abs(relight(pixels, pixels, mask).astype(int) - pixels)
+    assert change[mask == 1].max() <= 1
+
+
+def test_a_face_fades_out_in_the_hue_of_its_skin() -> None:
+    """Green background in a decoder's face is no green rim in the photo; its light and dark stay."""
+    mask = feathered_oval(64)
+    skin, green = np.array((150, 110, 90), np.uint8), np.array((60, 150, 80), np.uint8)
+    face = np.where((mask > 0.5)[..., None], skin, green)
+    photo = np.full_like(face, skin)
+    relit = relight(face, photo, mask).astype(float)
+    row = relit[32]
+    rim = (mask[32] > 0.02) & (mask[32] < 0.2)
+    assert rim.any()
+    assert (row[rim, 0] > row[rim, 1]).all(), "more red than green, as skin is"
+    luma = np.array((0.299, 0.587, 0.114))
+    assert row[rim] @ luma == pytest.approx(np.full(rim.sum(), green @ luma), abs=2)
+    assert np.abs(relit[mask == 1] - skin).max() <= 1
 
 
 def test_a_ready_crop_is_pasted_by_the_identity() -> None:
