@@ -18,6 +18,7 @@ import torch
 from faceswap.alignment import Template
 from faceswap.detection import LibFaceDetection
 from faceswap.errors import SwapError
+from faceswap.precisions import Precision
 from models.chart import chart
 from models.cost import cost_of
 from models.embeddings import Embedder
@@ -29,7 +30,7 @@ from models.judge import DlibJudge
 from models.metrics import Faces
 from models.photos import Choice, PhotoReader, read_sets
 from models.previews import sheet
-from models.renderers import Renderer, open_renderer
+from models.renderers import BundleRenderer, Renderer, open_renderer
 from models.report import markdown, summary, table
 
 log = logging.getLogger("models.evaluate")
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        renderer = open_renderer(options.model, torch.device(options.device))
+        renderer = open_renderer(options.model, torch.device(options.device), options.precision)
         peer = open_renderer(options.peer, torch.device(options.device)) if options.peer else None
         with Embedder(DlibJudge, options.cache, options.processes) as embedder:
             result, sheets = measure(renderer, peer, embedder, options)
@@ -77,6 +78,8 @@ def measure(
     result, columns = evaluate(renderer, sets, ruler)
     sheets = {".png": columns}
     result |= {"model": options.model.name, "first_source": options.start, "cost": cost_of(renderer)}
+    if isinstance(renderer, BundleRenderer):
+        result["precision"] = renderer.swapper.precision.value
     if peer is not None:
         result["peer"], sheets["-peer.png"] = evaluate_peer(peer, sets, ruler)
     if options.bright_dark:
@@ -138,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=int, help="how many judge at once (default: one a core)")
     add("--threads", type=int, help="CPU threads of torch")
     add("--device", default="cpu", help="of a checkpoint's networks: cpu or cuda; the judge has the CPU")
+    precisions = [Precision.AUTO, Precision.FP32, Precision.INT8]
+    add(
+        "--precision",
+        choices=precisions,
+        default=Precision.AUTO,
+        help="of a bundle's graphs; auto: what a CPU serves, int8 where the bundle has it",
+    )
     add("--out", type=Path, default=Path("runs/metrics.json"), help="JSON; the rest lies beside it")
     return parser
 

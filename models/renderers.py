@@ -11,6 +11,7 @@ from torch import Tensor
 
 from faceswap.alignment import Template
 from faceswap.bundle import MANIFEST_NAME
+from faceswap.precisions import Precision
 from faceswap.swapper import Swapper
 from models.checkpoint import Checkpoint
 from models.errors import CheckpointError
@@ -103,13 +104,15 @@ class PeerRenderer:
         return {"weights_sha256": weights_sha256(self.network.decoder(identity))}
 
 
-def open_renderer(path: Path, device: torch.device | None = None) -> Renderer:
+def open_renderer(
+    path: Path, device: torch.device | None = None, precision: Precision | str = Precision.AUTO
+) -> Renderer:
     """A bundle's folder, a run's folder or its checkpoint, or the peer's; CheckpointError for anything else.
 
-    Raises a SwapError for a broken bundle.
+    `precision` chooses among a bundle's graphs. Raises a SwapError for a broken bundle, or one without those.
     """
     if (path / MANIFEST_NAME).is_file():
-        return BundleRenderer(Swapper.open(path, "cpu"))
+        return BundleRenderer(Swapper.open(path, "cpu", precision=precision))
     if path.name == PEER_FILE or (path / PEER_FILE).is_file():
         return PeerRenderer(PeerCheckpoint.load(path), device)
     if not path.exists():

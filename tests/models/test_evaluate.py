@@ -200,6 +200,7 @@ def test_the_command_writes_figures_tables_chart_and_sheet(
     }  # fmt: skip
     assert result["exposure"]["sources"] == {"darkest": 4, "brightest": 4}
     assert result["cost"]["bytes"] > 0
+    assert result["precision"] == "fp32", "this bundle has nothing else"
     verdicts = {gate["name"]: gate["passed"] for gate in result["gates"]}
     assert verdicts["echo: ssim"] is True and verdicts["echo: top1"] is False
     assert verdicts["echo: light beside the peer"] is True, "a tie where nothing can be better"
@@ -214,6 +215,13 @@ def test_an_identity_that_is_not_there_is_one_line(
 ) -> None:
     options = ("--people", world / "people", "--sources", world / "lfw", "--identities", "nobody")
     assert "has no nobody" in refusal(capsys, identity_bundle, *options)
+
+
+def test_graphs_that_a_bundle_has_not_are_one_line(
+    world: Path, identity_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--people", world / "people", "--sources", world / "lfw", "--precision", "int8")
+    assert "int8" in refusal(capsys, identity_bundle, *options)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *options: str | Path) -> str:
