@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from faceswap.alignment import Template
 from models.augment import AugmentConfig
 from models.autoencoder import Encoder, EncoderConfig
+from models.bars import progress_bar
 from models.checkpoint import UNIVERSAL
 from models.dataset import Person, centre, load_crops, load_general, load_people, pictures_below
 from models.decoders import Decoder, DecoderConfig
@@ -137,7 +136,7 @@ def load_sets(sources: Path, options: argparse.Namespace, names: Sequence[str]) 
     chosen, rest, candidates = choice.people(names)
     wanted = EXPOSURE_SOURCES * options.count
     many = candidates[:: max(1, len(candidates) // wanted)][:wanted]
-    people = tqdm(rest, desc="gallery", unit="person", file=sys.stdout)
+    people = progress_bar(rest, desc="gallery", unit="person")
     unseen = {name: _faces(pictures_below(options.held_out / name)) for name in names}
     sets = Sets(_faces(chosen), unseen, [_faces(photos) for photos in people])
     return sets, extremes(_faces(many))

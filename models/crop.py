@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image as PillowImage
-from tqdm import tqdm
 
 from faceswap.alignment import Template, align
 from faceswap.detection import FaceDetector, LibFaceDetection
 from faceswap.errors import NoFaceError, SwapError
 from faceswap.images import read_image
+from models.bars import progress_bar
 from models.clips import CLIP_SIDES, JPEG_QUALITY
 from models.crop_clips import Photos, Task, crop_clips, open_clips
 from models.crop_report import counts, earlier_or_none, with_photos, write_report
@@ -97,7 +97,7 @@ def crop_all(
         return relative.as_posix(), "cropped"
 
     with ThreadPoolExecutor(threads) as pool:
-        return dict(tqdm(pool.map(one, photos), total=len(photos), unit="photo", file=sys.stdout))
+        return dict(progress_bar(pool.map(one, photos), total=len(photos), unit="photo"))
 
 
 def crop_photo(data: bytes, detector: FaceDetector, template: Template) -> PillowImage.Image:

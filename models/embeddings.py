@@ -9,7 +9,6 @@ import hashlib
 import logging
 import multiprocessing
 import os
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from tqdm import tqdm
 
 from faceswap.faces import Pixels
+from models.bars import progress_bar
 from models.judge import Embedding, Judge
 from models.metrics import Faces, Floats
 
@@ -110,7 +109,7 @@ class Embedder:
 
     def _judge_all(self, crops: list[Pixels], what: str) -> list[Embedding]:
         quiet = len(crops) < MIN_SHARE
-        bar = tqdm(total=len(crops), desc=what, unit="face", file=sys.stdout, disable=quiet)
+        bar = progress_bar(total=len(crops), desc=what, unit="face", disable=quiet)
         with bar:
             answers = []
             for embedding in self._answers(crops):

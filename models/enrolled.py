@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from models.bars import progress_bar
 from models.checkpoint import Checkpoint
 from models.enrol import Enrolment
 from models.errors import TrainingError
@@ -44,7 +42,7 @@ def collect(results: Iterable[Enrolled], jobs: list[Enrolment]) -> None:
     path = jobs[0].out.parent / REPORT
     rows = _rows(path)
     failed: list[str] = []
-    with tqdm(total=len(jobs), unit="person", file=sys.stdout) as bar:
+    with progress_bar(total=len(jobs), unit="person") as bar:
         for person in results:
             rows[person.name] = asdict(person)
             _write(path, rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image as PillowImage
 from torch import Tensor
-from tqdm import tqdm
 
 from faceswap.alignment import align
 from faceswap.detection import FaceDetector, LibFaceDetection
 from faceswap.errors import SwapError
 from faceswap.faces import CROP_SIZE, Image, Pixels
 from faceswap.images import read_image
+from models.bars import progress_bar
 from models.dataset import MARGIN, pictures_below
 from models.errors import DataError
 from models.paper import PaperEncoder
@@ -38,7 +37,7 @@ def load_photos(files: list[Path], uncropped: bool) -> tuple[Tensor, list[Path]]
     """
     prepare = squeeze if uncropped else Cropper()
     pixels, kept = [], []
-    for file in tqdm(files, unit="photo", file=sys.stdout, disable=len(files) < 50, leave=False):
+    for file in progress_bar(files, unit="photo", disable=len(files) < 50, leave=False):
         try:
             pixels.append(prepare(read_image(file.read_bytes())))
             kept.append(file)

@@ -13,8 +13,8 @@ from typing import TextIO
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from models.bars import progress_bar
 from models.errors import CheckpointError, DataError, TrainingError
 from models.paper import EPOCHS, PHOTOS, RECIPES, PaperDecoder, PaperEncoder
 from models.paper_data import Encoded, encode, find_photos, fingerprint, load_photos
@@ -64,7 +64,7 @@ def _train_decoder(
     stepper.capture()
     run.cut_log(name, state.updates)
     saved, done = time.monotonic(), budget.share_done(state)
-    bar = tqdm(total=1000, initial=int(1000 * min(done, 1)), desc=name, file=sys.stdout,
+    bar = progress_bar(total=1000, initial=int(1000 * min(done, 1)), desc=name,
                bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")  # fmt: skip
     with bar, (run.folder / LOG).open("a") as file:
         for loss, bad in train_epochs(stepper, state, config.seed, budget):

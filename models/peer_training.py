@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from models.augment import AugmentConfig, augment
+from models.bars import progress_bar
 from models.dataset import centre, load_general, load_people
 from models.errors import CheckpointError, DivergedError, TrainingError
 from models.peer import OTHERS, PEER_FILE, Peer, PeerCheckpoint
@@ -179,7 +179,7 @@ def loop(trainer: PeerTrainer, facts: dict[str, Any], out: Path, save_minutes: f
     done = int(1000 * min(trainer.share_done(), 1))
     with (
         (out / "log.jsonl").open(mode) as rows,
-        tqdm(total=1000, initial=done, bar_format=form, file=sys.stdout) as bar,
+        progress_bar(total=1000, initial=done, bar_format=form) as bar,
     ):
         while trainer.share_done() < 1:
             trainer.step()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from faceswap.alignment import Template, align
 from faceswap.detection import FaceDetector
 from faceswap.errors import NoFaceError, SwapError
 from faceswap.faces import CROP_SIZE, Pixels
 from faceswap.images import read_image
+from models.bars import progress_bar
 from models.dataset import held_out, person_of, pictures_below
 from models.embeddings import cores
 from models.errors import DataError
@@ -46,7 +45,7 @@ class PhotoReader:
         quiet = len(photos) < SHOWN
         with ThreadPoolExecutor(min(cores(), 16)) as pool:
             done = pool.map(self._crop, photos)
-            bar = tqdm(done, desc=what, total=len(photos), unit="photo", file=sys.stdout, disable=quiet)
+            bar = progress_bar(done, desc=what, total=len(photos), unit="photo", disable=quiet)
             return list(bar)
 
     def _crop(self, photo: Path) -> Pixels | None:

@@ -10,16 +10,15 @@ measured with as well: that figure is no independent judge of a model trained so
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from faceswap.detection import FaceDetector
 from models.augment import AugmentConfig, affine
+from models.bars import progress_bar
 from models.dataset import MARGIN, centre
 from models.metrics import landmarks
 from models.tone import ToneMeter
@@ -64,7 +63,7 @@ def fit_pose(
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     amounts = AugmentConfig(rotation=15, zoom=0.12, shift=0.08)
-    with tqdm(total=steps, unit="step", desc="pose", file=sys.stdout) as bar:
+    with progress_bar(total=steps, unit="step", desc="pose") as bar:
         for _ in range(steps):
             chosen = torch.randint(len(crops), (BATCH,), generator=generator)
             faces, true = affine(crops[chosen], points[chosen], 64, amounts, generator)
@@ -84,7 +83,7 @@ def _labelled(crops: Tensor, detector: FaceDetector) -> tuple[Tensor, Tensor]:
     """Those with a face, and their landmarks (n, 5, 2) in pixels of the 80x80 crop."""
     faces = centre(crops).permute(0, 2, 3, 1).contiguous().numpy()
     found: list[Any] = []
-    for start in tqdm(range(0, len(faces), 50), desc="landmarks", unit_scale=50, file=sys.stdout):
+    for start in progress_bar(range(0, len(faces), 50), desc="landmarks", unit_scale=50):
         found += landmarks(detector, faces[start : start + 50])
     kept = [index for index, points in enumerate(found) if points is not None]
     points = torch.from_numpy(np.stack([found[index] for index in kept])).float() + MARGIN

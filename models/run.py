@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
+from models.bars import Bar, progress_bar
 from models.checkpoint import Checkpoint
 from models.dataset import Person, most_frontal
 from models.decoders import Decoder
@@ -53,7 +52,7 @@ class Run:
         self._forget_later_rows()
         saved = shown = time.monotonic()
         done = int(1000 * self.trainer.share_done())  # a resumed run does not start at 0
-        with tqdm(total=1000, initial=done, bar_format=BAR, file=sys.stdout, leave=None) as bar:
+        with progress_bar(total=1000, initial=done, bar_format=BAR, leave=None) as bar:
             for progress in self.trainer.run():
                 now, last = time.monotonic(), self.trainer.share_done() >= 1
                 if progress.step % 20 == 0 or last:
@@ -90,7 +89,7 @@ class Run:
         except (ValueError, KeyError, TypeError):  # half a line, where the disk was full
             return False
 
-    def _show(self, bar: tqdm[Any], progress: Progress) -> None:
+    def _show(self, bar: Bar, progress: Progress) -> None:
         bar.n = int(1000 * min(self.trainer.share_done(), 1))
         stage = "sharp" if progress.sharp else "joint" if progress.joint else "general"
         rate = progress.updates / max(progress.seconds, 1e-9)
