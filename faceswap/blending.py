@@ -48,6 +48,9 @@ turn grey, and its lips violet."""
 _HUE_SPREAD = 0.6
 """and its hues come so much nearer to that of its skin: what is a little bluer than brown skin, as lips are,
 would be lavender on pale skin."""
+_SHARPEN = 0.7
+"""How much a face is sharpened that becomes twice as large or larger. Identities' unseen frames then have .84
+of the real ones' gradients, and .66 without; more draws seams of light along edges."""
 
 
 def feathered_oval(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
@@ -114,6 +117,19 @@ def relight(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
     return np.asarray(np.clip(lit + 0.5, 0, 255), dtype=np.uint8)
 
 
+def sharpened(face: Pixels, enlarged: float) -> Pixels:
+    """`face` (H, W, 3) with its luma's edges raised against the blur of enlarging it.
+
+    `enlarged`: the photo's pixels for one of the face; up to 1 nothing is done. Hues stay as they are.
+    """
+    if enlarged <= 1:
+        return face
+    amount = _SHARPEN * min(enlarged - 1, 1.0)
+    blurred = PillowImage.fromarray(face).filter(ImageFilter.GaussianBlur(1))
+    edges = (face.astype(np.float32) - np.asarray(blurred)) @ _LUMA  # (H, W)
+    return np.asarray(np.clip(face + amount * edges[..., None] + 0.5, 0, 255), dtype=np.uint8)
+
+
 def paste(photo: Image, crop: Crop, face: Pixels, mask: Pixels | None = None, turn: float = 0.0) -> Image:
     """`photo` with `face` (64, 64, 3), the swap of `crop`, set back where the crop was cut out.
 
@@ -173,6 +189,7 @@ def _patch(
     else:
         cover = cover * smoothed(mask)
         matched = relight(face, crop.pixels, cover)
+    matched = sharpened(matched, 1 / math.hypot(crop.matrix[0, 0], crop.matrix[1, 0]))
     size, matrix = (window.right - window.left, window.bottom - window.top), crop.matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ (window.left, window.top)  # window -> crop
     levels = np.rint(cover * 255).astype(np.uint8)

@@ -11,9 +11,9 @@ from PIL import Image as PillowImage
 
 from faceswap import Crop, Image
 from faceswap.alignment import align, invert, transform
-from faceswap.blending import feathered_oval, match_color, paste, pasted, relight, smoothed
+from faceswap.blending import feathered_oval, match_color, paste, pasted, relight, sharpened, smoothed
 from faceswap.detection import LibFaceDetection
-from faceswap.faces import Matrix
+from faceswap.faces import Matrix, Pixels
 
 Photo = Callable[[str], Image]
 
@@ -124,7 +124,7 @@ def test_a_photo_itself_is_pasted_into_for_a_block_alone(detector: LibFaceDetect
 def test_an_echoed_face_changes_almost_nothing(detector: LibFaceDetection, photo: Photo) -> None:
     # At about the crop's own scale: a larger face cannot keep its detail in 64 px.
     image = photo("a.jpg")
-    small = Image(np.asarray(PillowImage.fromarray(image.pixels).resize((150, 112), 1, None, 3.0)))
+    small = Image(np.asarray(PillowImage.fromarray(image.pixels).resize((120, 90), 1, None, 3.0)))
     crop = crop_of(detector, small)
     difference = np.abs(paste(small, crop, crop.pixels).pixels.astype(int) - small.pixels)
     assert difference.mean() < 0.5
@@ -250,6 +250,27 @@ def test_a_ready_crop_is_pasted_by_the_identity() -> None:
     pixels[:, ::2] = 140
     result = paste(Image(pixels), Crop(pixels, np.eye(2, 3)), pixels)
     assert np.abs(result.pixels.astype(int) - pixels).max() <= 1
+
+
+def test_a_face_that_is_enlarged_is_sharpened_in_luma_alone(photo: Photo) -> None:
+    face = np.asarray(PillowImage.fromarray(photo("a.jpg").pixels).resize((64, 64)))
+    twice = sharpened(face, 2)
+    assert np.array_equal(sharpened(face, 1), face) and np.array_equal(sharpened(face, 0.4), face)
+    assert steepness(face) < steepness(sharpened(face, 1.3)) < steepness(twice)
+    assert np.array_equal(twice, sharpened(face, 7))
+    inside = ((twice > 0) & (twice < 255)).all(axis=2)  # what was cut off lost its hue
+    assert inside.mean() > 0.9
+    hues = [(pixels.astype(int) - pixels[..., :1])[inside] for pixels in (face, twice)]
+    assert np.abs(hues[0] - hues[1]).max() <= 1
+
+
+def test_a_flat_face_stays_flat_when_enlarged() -> None:
+    flat = np.full((64, 64, 3), (90, 60, 50), np.uint8)
+    assert np.array_equal(sharpened(flat, 3), flat)
+
+
+def steepness(face: Pixels) -> float:
+    return float(np.abs(np.diff(face.astype(int), axis=0)).mean())
 
 
 @pytest.mark.parametrize("shift", [(-40, 0), (0, -40), (500, 10), (10, 300), (-40, -40)])
