@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,11 @@ _FAR, _TURNED = (0.09, 0.063), 0.12
 """The far side of a head that is turned by `_TURNED` ends sooner: by so much, and more at the chin."""
 _FEATHER = 0.3
 """Width of the fade as a share of the radius."""
+_RIM = (0.5, 0.8)
+"""Shares of the radius between which it comes to matter that face and photo differ."""
+_STRANGE, _COARSE = (25, 60), 4
+"""Levels of difference, besides that of tone, from which on the rim gives way and at which it is gone, in
+squares of so many crop pixels: the photo's brows are covered, its background is not."""
 _LEAN = 0.6
 """A nose that points one way shows more cheek on the other: the oval moves by this share of `turn`."""
 _DOUBT, _TRUST = 0.25, 0.75
@@ -58,15 +64,23 @@ def feathered_oval(size: int = CROP_SIZE, turn: float = 0.0) -> Mask:
 
     `turn` is how far the nose lies right of the eyes' middle, as a share of the crop's side.
     """
+    return _smoothstep((1 - _distance(size, turn)) / _FEATHER)
+
+
+def _distance(size: int, turn: float) -> Mask:
+    """(size, size): 0 in the oval's middle, 1 on its border."""
     steps = (np.arange(size, dtype=np.float32) + 0.5) / size
     x = steps[None, :] - _CENTRE[0] + float(np.clip(_LEAN * turn, -0.07, 0.07))
     y = np.abs(steps[:, None] - _CENTRE[1]) / _RADII[1]
     low = np.clip((steps[:, None] - _CHEEKS) / (1 - _CHEEKS), 0, 1)  # (size, 1): 0 above the cheeks
     far = np.where(x * turn > 0, min(1.0, abs(turn) / _TURNED), 0.0)  # (1, size)
     radius = _RADII[0] - _TAPER * low - _FAR[0] * far**2 - _FAR[1] * far * low
-    distance = ((np.abs(x) / radius) ** _ROUND + y**_ROUND) ** (1 / _ROUND)
-    fade = np.clip((1 - distance) / _FEATHER, 0, 1)
-    return np.asarray(fade * fade * (3 - 2 * fade), dtype=np.float32)
+    return np.asarray(((np.abs(x) / radius) ** _ROUND + y**_ROUND) ** (1 / _ROUND), dtype=np.float32)
+
+
+def _smoothstep(share: npt.NDArray[np.floating[Any]]) -> Mask:
+    share = np.clip(share, 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), dtype=np.float32)
 
 
 def smoothed(mask: Pixels) -> Mask:
@@ -75,6 +89,24 @@ def smoothed(mask: Pixels) -> Mask:
     levels = PillowImage.fromarray(np.rint(firm * 255).astype(np.uint8))
     blurred = np.asarray(levels.filter(ImageFilter.GaussianBlur(_BLUR)), dtype=np.float32) / 255
     return np.minimum(np.clip(2 * blurred - 1, 0, 1), firm)  # half of an edge's blur lies outside: cut it
+
+
+def without_strangers(cover: Mask, face: Pixels, photo: Pixels, turn: float = 0.0) -> Mask:
+    """`cover` (H, W) less its rim where `face` and `photo` (H, W, 3) show different things there.
+
+    One has hair, a hand or background where the other has skin: the head of the one reaches further, and the
+    face would end in a ghost of its own contour. Both in the same tone.
+    """
+    core = cover > _CORE
+    if not core.any():
+        return cover
+    tone = face[core].mean(axis=0) - photo[core].mean(axis=0)  # (3,)
+    one, other = (np.asarray(PillowImage.fromarray(rgb).reduce(_COARSE), np.float32) for rgb in (face, photo))
+    difference = np.abs(one - other - tone).max(axis=2)
+    strange = PillowImage.fromarray(_smoothstep((difference - _STRANGE[0]) / (_STRANGE[1] - _STRANGE[0])))
+    rim = _smoothstep((_distance(cover.shape[0], turn) - _RIM[0]) / (_RIM[1] - _RIM[0]))
+    again = strange.resize((cover.shape[1], cover.shape[0]), PillowImage.Resampling.BILINEAR)
+    return np.asarray(cover * (1 - rim * np.asarray(again)), dtype=np.float32)
 
 
 def match_color(face: Pixels, reference: Pixels, mask: Mask) -> Pixels:
@@ -189,6 +221,7 @@ def _patch(
     else:
         cover = cover * smoothed(mask)
         matched = relight(face, crop.pixels, cover)
+    cover = without_strangers(cover, matched, crop.pixels, turn)
     matched = sharpened(matched, 1 / math.hypot(crop.matrix[0, 0], crop.matrix[1, 0]))
     size, matrix = (window.right - window.left, window.bottom - window.top), crop.matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ (window.left, window.top)  # window -> crop
