@@ -30,7 +30,7 @@ _FEATHER = 0.3
 """Width of the fade as a share of the radius."""
 _RIM = (0.5, 0.8)
 """Shares of the radius between which it comes to matter that face and photo differ."""
-_STRANGE, _COARSE = (25, 60), 4
+_STRANGE, _COARSE = (18, 50), 4
 """Levels of difference, besides that of tone, from which on the rim gives way and at which it is gone, in
 squares of so many crop pixels: the photo's brows are covered, its background is not."""
 _LEAN = 0.6
