@@ -133,7 +133,7 @@ def _shallow(run: Shown) -> Figure:
             [*[stages[updates][1].float() for updates in chosen], now, run.shown[1].float()]
         )
         heading = ", ".join(f"{updates:,}" for updates in [*chosen, run.decoders[name].updates])
-        rows[f"{name} after {heading} images; the photo itself"] = {"": pictures}
+        rows[f"{name} after {heading} images;\nthe photo itself"] = {"": pictures}
     curves = {name: run.curve(name) for name in names}
     return pages.curves_and_faces(curves, rows, "The shallow decoder beside decent ones")
 
